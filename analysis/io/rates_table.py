@@ -23,6 +23,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Any, Final
 
 import numpy as np
@@ -92,6 +93,8 @@ def from_rates_table(frame: pd.DataFrame, source: str, directions: Directions) -
     table = _with_points(frame, source)
     scored, left_out = _read_rows(frame, table, source)
     shares = _shares(scored)
+    # One that is no mean over samples may equal it at a point by chance.
+    no_means = {(s.task, s.metric) for s in (one.score for one in scored) if s.is_no_mean}
     rows, samples = [], []
     for one in scored:
         score, factor = one.score, _factor(one, shares)
@@ -99,7 +102,7 @@ def from_rates_table(frame: pd.DataFrame, source: str, directions: Directions) -
         about = {"split": score.split or UNKNOWN, "n_samples": score.n_samples}
         rows.append({**unsaid(stem(source)), **one.row, **kind, **about})
         rows[-1]["value"] = score.value / factor
-        if score.samples is not None:
+        if score.samples is not None and (score.task, score.metric) not in no_means:
             kind |= {"point_key": one.row["point_key"], "mllm": one.row["mllm"]}
             values = score.samples["value"] / factor
             samples.append(score.samples.assign(**kind, value=values, bpp=np.nan))
@@ -111,7 +114,7 @@ def from_rates_table(frame: pd.DataFrame, source: str, directions: Directions) -
         "sweep": stem(source),
         "tasks": _tasks(scored, shares, directions),
         "scenarios": {} if "scenario" in frame else _looks(table["codec"]),
-        "skipped": [f"{posixpath.basename(source)}: {line}" for line in dict.fromkeys(left_out)],
+        "skipped": [f"{posixpath.basename(source)}: {line}" for line in left_out],
     }
     return Sweep(
         check_points(points[[*COLUMNS.names, *extra]], source),
@@ -166,7 +169,7 @@ def _read_rows(
     """Every row's scores, and a line for each thing in its results that is not read."""
     known: dict[tuple[str, str], dict[str, Results]] = {}
     scored: list[_Scored] = []
-    left_out: list[str] = []
+    left_out: dict[str, list[str]] = {}
     chosen = frame["task"].fillna("") if "task" in frame else [""] * len(frame)
     rows = zip(table.to_dict("records"), frame[RESULTS], chosen, strict=True)
     for number, (row, results, task) in enumerate(rows, 1):
@@ -189,11 +192,13 @@ def _read_rows(
             names = {s.task: None for r in known[path, mllm].values() for s in r.scores}
             raise AnalysisError(f"{place}: task {task!r}: {path} has {', '.join(names)}")
         scored += of_row
-        left_out += [
-            f"{results}: {line}" for r in known[path, mllm].values() for line in r.left_out
-        ]
+        for line in (line for r in known[path, mllm].values() for line in r.left_out):
+            left_out.setdefault(line, []).append(results)
     _check_twice(scored)
-    return scored, left_out
+    return scored, [
+        f"{line} ({shorten(', '.join(dict.fromkeys(where)), 60, placeholder=' ...')})"
+        for line, where in left_out.items()
+    ]
 
 
 def _check_twice(scored: Iterable[_Scored]) -> None:

@@ -85,7 +85,7 @@ def read_lmms_eval(
         for (metric, filter_name), value in numbers.items():
             name = metric if len(filters) == 1 else f"{metric},{filter_name}"
             score = _score(task, metric, value, content, samples)
-            if samples and score.samples is None:
+            if score.is_no_mean:
                 left_out.append(f"{task} {name}: not the mean of its samples, which are not read")
             scores.append(replace(score, metric=name))
     if not scores:
@@ -150,6 +150,7 @@ def _score(
         n_samples=count if isinstance(count, int) and 0 <= count < 10**9 else 0,
         higher_is_better=better if isinstance(better, bool) else None,
         samples=samples,
+        is_no_mean=bool(lines) and samples is None,
     )
 
 

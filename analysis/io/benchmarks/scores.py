@@ -38,6 +38,7 @@ class Score:
         n_samples: test samples behind the value; 0: unknown.
         higher_is_better: None where the file does not say it.
         samples: columns `SAMPLE`, values in the score's unit; None where they are not known.
+        is_no_mean: samples are there, and the value is not their mean.
     """
 
     task: str
@@ -49,6 +50,7 @@ class Score:
     n_samples: int = 0
     higher_is_better: bool | None = None
     samples: pd.DataFrame | None = field(default=None, compare=False)
+    is_no_mean: bool = False
 
 
 @dataclass(frozen=True)

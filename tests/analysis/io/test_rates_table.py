@@ -139,6 +139,18 @@ def test_samples_give_paired_intervals(tmp_path: Path) -> None:
     assert (curve.frame["high"] - curve.frame["low"]).min() > 0.05
 
 
+def test_a_score_that_equals_the_mean_by_chance_has_no_samples(tmp_path: Path) -> None:
+    rows = []
+    for name, ratio in {"a": 0.5, "b": 0.9}.items():
+        content = lmms_content({"pope": {"yes_ratio,none": ratio}}, {"pope": {"yes_ratio": True}})
+        write_lmms(tmp_path / name, content, {"pope": [{"yes_ratio": hit} for hit in (0.0, 1.0)]})
+        rows.append((name, "c", ratio))
+    sweep = read_sweep(str(write_table(tmp_path, *rows)))
+    assert sweep.samples is None
+    (line,) = sweep.manifest["skipped"]
+    assert holds(line, "pope yes_ratio", "(b)")
+
+
 def test_a_row_may_be_for_one_benchmark(tmp_path: Path) -> None:
     write_vlmevalkit(tmp_path / "a" / "m", "m", X={"Overall": 50.0}, Y={"Overall": 20.0})
     write_vlmevalkit(tmp_path / "b" / "m", "m", X={"Overall": 60.0}, Y={"Overall": 30.0})
