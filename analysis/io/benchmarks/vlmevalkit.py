@@ -1,16 +1,16 @@
 """Score files of VLMEvalKit: `{model}_{benchmark}_acc.csv`, `_score.csv`, and both as `.json`.
 
-    benchmarks                             columns or keys          metrics here
-    MMBench, SEEDBench, MMStar, AI2D, ...  split, Overall           accuracy
-    TextVQA, DocVQA, OCRVQA, ChartQA, ...  Overall, or one per split  accuracy
-    POPE                                   Overall, acc, ...        f1, accuracy, precision, recall
-    HallusionBench                         aAcc, fAcc, qAcc         accuracy, figure_accuracy, ...
-    MME                                    perception, reasoning    perception, reasoning (points)
-    COCO_VAL                               Bleu, ROUGE_L, CIDEr     cider, bleu-1..4, rouge_l
-    RefCOCO                                Precision@1, Average IoU accuracy@0.5, iou
-    MMVet, MathVista                       acc                      accuracy
-    OCRBench                               Final Score Norm         accuracy
-    MTVQA; AMBER                           Average; Avg ACC         accuracy
+    benchmarks                             columns or keys           metrics here
+    MMBench, SEEDBench, MMStar, AI2D, ...  split, Overall            accuracy
+    TextVQA, DocVQA, OCRVQA, ChartQA, ...  Overall                   accuracy
+    POPE                                   Overall, acc, ...         f1, accuracy, precision, ...
+    HallusionBench                         aAcc, fAcc, qAcc          accuracy, figure_accuracy, ...
+    MME                                    perception, reasoning     the same, in points
+    COCO_VAL                               Bleu, ROUGE_L, CIDEr      cider, bleu-1 to -4, rouge_l
+    RefCOCO                                Precision@1, Average IoU  accuracy@0.5, iou
+    MMVet, MathVista                       acc                       accuracy
+    OCRBench                               Final Score Norm          accuracy
+    MTVQA; AMBER                           Average; Avg ACC          accuracy
 
 Only overall scores are read. Those of groups (abilities, categories) have few samples each and
 would be a curve each. A file with several splits and no overall score gives a task per split. Where
