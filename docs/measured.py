@@ -36,9 +36,9 @@ from analysis import (
 )
 from analysis.curves.curve import MEAN, Curve
 from analysis.figures.ablation import draw_ablation
+from analysis.figures.common.render import Plot
 from analysis.figures.gaps import draw_gaps, main_gaps
 from analysis.figures.rate_accuracy import draw_curves
-from analysis.figures.render import Plot
 from analysis.figures.surrogate import draw_surrogate
 from analysis.io.complexity import find_costs
 from analysis.io.frames import rows_of

@@ -63,6 +63,7 @@ FLOORS = {
         "curves",
         "stats",
         "qualitative",
+        "figures/common",
         "figures",
         "report",
         "",

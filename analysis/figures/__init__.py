@@ -1,1 +1,1 @@
-"""One module per kind of figure: each describes (`drawing`) what `render` draws."""
+"""One module per kind of figure: each describes (`common.drawing`) what `common.render` draws."""

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.curves.assemble import Assembled
-from analysis.figures.drawing import Drawing, Group, Level, Panel, Series, with_subtitle
-from analysis.figures.looks import Looks
-from analysis.figures.render import Plot, draw, file_name
+from analysis.figures.common.drawing import Drawing, Group, Level, Panel, Series, with_subtitle
+from analysis.figures.common.looks import Looks
+from analysis.figures.common.render import Plot, draw, file_name
 from analysis.io.frames import rows_of
 from analysis.stats.as_text import rounded, with_interval
 from analysis.stats.variants import ablation

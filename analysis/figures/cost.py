@@ -10,9 +10,9 @@ from typing import Final
 import pandas as pd
 
 from analysis.curves.assemble import Assembled
-from analysis.figures.drawing import Drawing, Group, Level, Panel, Series, with_subtitle
-from analysis.figures.looks import Looks
-from analysis.figures.render import Plot, draw, file_name
+from analysis.figures.common.drawing import Drawing, Group, Level, Panel, Series, with_subtitle
+from analysis.figures.common.looks import Looks
+from analysis.figures.common.render import Plot, draw, file_name
 from analysis.io.complexity import Costs
 from analysis.io.frames import rows_of
 from analysis.stats.costs import costs_and_savings

@@ -17,14 +17,14 @@ from matplotlib.ticker import MaxNLocator
 from analysis.curves.assemble import Assembled
 from analysis.curves.curve import MEAN, Curve
 from analysis.curves.tasks import main_rows, mean_label
-from analysis.figures.drawing import Drawing, Level, Panel, Series, groups_of, with_subtitle
-from analysis.figures.layout import NOTE_SIZE, WIDTH
-from analysis.figures.looks import Look, Looks, line_style
+from analysis.figures.common.drawing import Drawing, Level, Panel, Series, groups_of, with_subtitle
+from analysis.figures.common.layout import NOTE_SIZE, WIDTH
+from analysis.figures.common.looks import Look, Looks, line_style
+from analysis.figures.common.render import STEPS as TICK_STEPS
+from analysis.figures.common.render import Plot, draw, file_name, styled
+from analysis.figures.common.style import GRID, INK, MUTED, STYLE
+from analysis.figures.common.text_size import broken, text_width
 from analysis.figures.rate_accuracy import TITLES
-from analysis.figures.render import STEPS as TICK_STEPS
-from analysis.figures.render import Plot, draw, file_name, styled
-from analysis.figures.style import GRID, INK, MUTED, STYLE
-from analysis.figures.text_size import broken, text_width
 from analysis.io.frames import rows_of
 from analysis.stats.anchor import against_anchors
 from analysis.stats.as_text import rounded, span, with_interval

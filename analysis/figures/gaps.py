@@ -9,10 +9,10 @@ import pandas as pd
 from analysis.curves.assemble import Assembled
 from analysis.curves.curve import MEAN, Curve
 from analysis.curves.tasks import mean_label
-from analysis.figures.drawing import Drawing, Panel, Series, groups_of, with_subtitle
-from analysis.figures.looks import Looks
+from analysis.figures.common.drawing import Drawing, Panel, Series, groups_of, with_subtitle
+from analysis.figures.common.looks import Looks
+from analysis.figures.common.render import Plot, draw, file_name
 from analysis.figures.rate_accuracy import RATE, TITLES
-from analysis.figures.render import Plot, draw, file_name
 from analysis.stats.savings import CURVE
 
 TITLE: Final = "Lost, and left to recover"

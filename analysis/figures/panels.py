@@ -21,9 +21,9 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from analysis.curves.assemble import Assembled
-from analysis.figures.looks import Look, Looks, line_style
-from analysis.figures.render import Plot, file_name, styled
-from analysis.figures.style import INK, MUTED, RIGHT, WRONG
+from analysis.figures.common.looks import Look, Looks, line_style
+from analysis.figures.common.render import Plot, file_name, styled
+from analysis.figures.common.style import INK, MUTED, RIGHT, WRONG
 from analysis.qualitative.examples import Box, Pixels, Question
 from analysis.qualitative.matched_rate import Panel, ShownPoint, panels
 

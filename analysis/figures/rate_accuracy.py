@@ -12,7 +12,7 @@ from analysis.curves.assemble import Assembled, by_rate
 from analysis.curves.curve import MEAN, Curve
 from analysis.curves.missing import in_words
 from analysis.curves.tasks import chance_of, less_is_better, mean_label
-from analysis.figures.drawing import (
+from analysis.figures.common.drawing import (
     Drawing,
     Group,
     Level,
@@ -21,9 +21,9 @@ from analysis.figures.drawing import (
     groups_of,
     with_subtitle,
 )
-from analysis.figures.looks import Looks
-from analysis.figures.render import Plot, draw, file_name
-from analysis.figures.style import MUTED
+from analysis.figures.common.looks import Looks
+from analysis.figures.common.render import Plot, draw, file_name
+from analysis.figures.common.style import MUTED
 from analysis.io.frames import rows_of
 from analysis.io.schema import MEASURE
 from analysis.stats.seeds import unequal_seeds

@@ -16,10 +16,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from analysis.figures.drawing import Drawing, Group, Panel, Series
-from analysis.figures.looks import CODEC_LINES, Look, Looks
-from analysis.figures.render import Plot
-from analysis.figures.render import draw as draw_figure
+from analysis.figures.common.drawing import Drawing, Group, Panel, Series
+from analysis.figures.common.looks import CODEC_LINES, Look, Looks
+from analysis.figures.common.render import Plot
+from analysis.figures.common.render import draw as draw_figure
 from analysis.io.directions import Directions
 from analysis.io.files import read_bytes
 from analysis.io.other_results import from_compressai

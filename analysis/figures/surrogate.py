@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.curves.assemble import Assembled
-from analysis.figures.drawing import Drawing, Group, Panel, Series, with_subtitle
-from analysis.figures.looks import Looks
-from analysis.figures.render import Plot, draw, file_name
+from analysis.figures.common.drawing import Drawing, Group, Panel, Series, with_subtitle
+from analysis.figures.common.looks import Looks
+from analysis.figures.common.render import Plot, draw, file_name
 from analysis.io.frames import rows_of
 from analysis.stats.surrogate import TERMS, coefficient, points_of, surrogate, surrogate_sentence
 

@@ -16,12 +16,12 @@ from analysis.curves.assemble import assemble
 from analysis.curves.chosen import FIELDS, choose
 from analysis.curves.tasks import above_chance
 from analysis.figures.ablation import draw_ablation
+from analysis.figures.common.render import Plot, file_name
 from analysis.figures.cost import draw_costs
 from analysis.figures.difference import draw_difference, draw_forest
 from analysis.figures.gaps import draw_gaps
 from analysis.figures.panels import draw_panels
 from analysis.figures.rate_accuracy import draw_curves, draw_psnr, draw_tasks
-from analysis.figures.render import Plot, file_name
 from analysis.figures.surrogate import draw_surrogate
 from analysis.io.complexity import COMPLEXITY, find_costs
 from analysis.io.files import join, make_directory, write_bytes

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from PIL import Image
 
-from analysis.figures.colours import on_dark
-from analysis.figures.looks import Looks
-from analysis.figures.style import GRID, INK, MUTED, PALE, RIGHT, WARN, WRONG
+from analysis.figures.common.colours import on_dark
+from analysis.figures.common.looks import Looks
+from analysis.figures.common.style import GRID, INK, MUTED, PALE, RIGHT, WARN, WRONG
 
 NAMES: Final = {
     **{INK: "ink", MUTED: "muted", GRID: "grid", WARN: "warn", PALE: "pale"},

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from analysis.curves.assemble import Assembled
-from analysis.figures.drawing import (
+from analysis.figures.common.drawing import (
     UNDIVIDED_CURVES,
     Drawing,
     Level,
@@ -25,9 +25,9 @@ from analysis.figures.drawing import (
     log_ticks,
     only_value,
 )
-from analysis.figures.looks import Look
-from analysis.figures.render import ABSENT
-from analysis.figures.style import GRID, INK, MUTED
+from analysis.figures.common.looks import Look
+from analysis.figures.common.render import ABSENT
+from analysis.figures.common.style import GRID, INK, MUTED
 from analysis.sampling.intervals import Floats
 
 SYMBOLS: Final = {

@@ -13,9 +13,9 @@ import pandas as pd
 from markupsafe import Markup
 
 from analysis.curves.assemble import Assembled
+from analysis.figures.common.looks import Looks
+from analysis.figures.common.render import Plot
 from analysis.figures.gaps import main_gaps
-from analysis.figures.looks import Looks
-from analysis.figures.render import Plot
 from analysis.io.frames import rows_of
 from analysis.report.embed import inline, mark, page_colours, plotly_script, script_data
 from analysis.report.gallery import gallery

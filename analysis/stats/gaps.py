@@ -20,6 +20,7 @@ import pandas as pd
 from analysis.curves.assemble import Assembled
 from analysis.curves.curve import Curve
 from analysis.io.frames import rows_of
+from analysis.io.schema import MEASURE
 from analysis.sampling.intervals import Floats, interval_of
 from analysis.stats.anchor import AnchorComparison, against_anchors
 from analysis.stats.pairs import Estimate, point_at
@@ -65,11 +66,11 @@ class _Bounds:
         self._values = {
             (b.mllm, b.task, b.metric): float(b.value) for b in rows_of(assembled.bounds)
         }
-        points = assembled.sweep.bound_points.groupby(["mllm", "task", "metric"], sort=False)
-        self._keys = {
-            tuple(map(str, kind)): tuple(keys)
-            for kind, keys in points["point_key"].unique().items()
-        }
+        points = assembled.sweep.bound_points[[*MEASURE, "point_key"]].drop_duplicates()
+        self._keys: dict[tuple[str, str, str], tuple[str, ...]] = {}
+        for row in rows_of(points):
+            kind = (row.mllm, row.task, row.metric)
+            self._keys[kind] = (*self._keys.get(kind, ()), row.point_key)
 
     def value(self, curve: Curve) -> float:
         """Of a curve's measure; nan where there is no bound."""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # pandas and Matplotlib take seconds
     import pandas as pd
 
     from analysis.curves.assemble import Assembled
-    from analysis.figures.render import Plot
+    from analysis.figures.common.render import Plot
 
 EVERY_S: Final = 30.0
 """Seconds between two refreshes, at least."""
@@ -150,7 +150,7 @@ class LiveFigures:
 
 def _marked(plot: Plot, progress: str) -> bytes:
     """The figure's PNG with a note that it is not final."""
-    from analysis.figures.style import WARN
+    from analysis.figures.common.style import WARN
 
     text = progress.replace("operating ", "")
     plot.figure.text(0.99, 0.995, text, ha="right", va="top", fontsize=6, color=WARN)

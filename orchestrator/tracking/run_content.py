@@ -215,7 +215,7 @@ def provenance_tags(manifest: Manifest) -> dict[str, str]:
 
 def _colour(point: OperatingPoint, spec: Mapping[str, object]) -> str:
     """The scenario's, a standard's codec its own, as in the figures of one learned codec."""
-    from analysis.figures.looks import Looks
+    from analysis.figures.common.looks import Looks
 
     owner = (str(spec.get("codec") or ""), point.scenario)
     return Looks([owner]).owner(*owner).colour

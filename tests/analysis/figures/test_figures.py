@@ -15,13 +15,13 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from analysis.curves.assemble import Assembled, assemble
+from analysis.figures.common.drawing import UNDIVIDED_CURVES
+from analysis.figures.common.layout import WIDTH, columns_of
+from analysis.figures.common.render import Plot, styled
 from analysis.figures.cost import draw_costs
 from analysis.figures.difference import draw_difference
-from analysis.figures.drawing import UNDIVIDED_CURVES
-from analysis.figures.layout import WIDTH, columns_of
 from analysis.figures.panels import draw_panels
 from analysis.figures.rate_accuracy import draw_curves, draw_psnr
-from analysis.figures.render import Plot, styled
 from analysis.figures.surrogate import draw_surrogate
 from analysis.io.complexity import COMPLEXITY, read_costs
 from analysis.io.read import AnalysisError, read_sweep

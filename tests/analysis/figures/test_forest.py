@@ -13,13 +13,13 @@ from analysis.curves.assemble import Assembled, assemble
 from analysis.curves.curve import MEAN
 from analysis.curves.tasks import main_rows
 from analysis.figures.ablation import draw_ablation
+from analysis.figures.common.render import Plot, styled
+from analysis.figures.common.style import MUTED
 from analysis.figures.cost import draw_costs
 from analysis.figures.difference import draw_difference, draw_forest
 from analysis.figures.gaps import draw_gaps
 from analysis.figures.panels import draw_panels
 from analysis.figures.rate_accuracy import draw_curves, draw_psnr, draw_tasks
-from analysis.figures.render import Plot, styled
-from analysis.figures.style import MUTED
 from analysis.figures.surrogate import draw_surrogate
 from analysis.io.complexity import find_costs
 from analysis.io.read import read_sweep

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from analysis.curves.assemble import Assembled, assemble
+from analysis.figures.common.render import Plot
 from analysis.figures.panels import draw_panels
-from analysis.figures.render import Plot
 from analysis.io.read import read_sweep
 from analysis.qualitative.matched_rate import panels
 from tests.analysis.pictures import blurred, scene

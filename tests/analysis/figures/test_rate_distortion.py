@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from analysis.figures.looks import Looks
+from analysis.figures.common.looks import Looks
 from analysis.figures.rate_distortion import draw, main, read_results
 
 

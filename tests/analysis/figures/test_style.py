@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from analysis.curves.curve import Curve
 from analysis.curves.grouping import in_panels
-from analysis.figures.colours import on_dark
-from analysis.figures.looks import CODECS, Looks
+from analysis.figures.common.colours import on_dark
+from analysis.figures.common.looks import CODECS, Looks
 from analysis.io.scenarios import Scenarios
 from analysis.io.schema import AnalysisError
 from search_spaces.specs.scenario_look import ScenarioLook

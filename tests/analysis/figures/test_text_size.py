@@ -8,8 +8,8 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from analysis.figures.render import styled
-from analysis.figures.text_size import broken, text_width, whole_pieces
+from analysis.figures.common.render import styled
+from analysis.figures.common.text_size import broken, text_width, whole_pieces
 from tests.analysis.awkward import LONG_CODECS, LONG_MLLMS
 
 TEXTS = ("What the variants change", "Bits saved (%) at 0.95, \u22123.2", *LONG_CODECS, *LONG_MLLMS)

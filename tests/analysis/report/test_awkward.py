@@ -13,13 +13,13 @@ from plotly.graph_objects import Figure as PlotlyFigure
 from analysis.curves.assemble import Assembled, assemble
 from analysis.curves.missing import Missing, in_words
 from analysis.figures.ablation import draw_ablation
+from analysis.figures.common.drawing import Drawing, Group, Panel, Series
+from analysis.figures.common.layout import WIDTH
+from analysis.figures.common.looks import Looks
+from analysis.figures.common.render import Plot, draw, styled
 from analysis.figures.cost import draw_costs
 from analysis.figures.difference import draw_difference
-from analysis.figures.drawing import Drawing, Group, Panel, Series
-from analysis.figures.layout import WIDTH
-from analysis.figures.looks import Looks
 from analysis.figures.rate_accuracy import draw_curves, draw_psnr
-from analysis.figures.render import Plot, draw, styled
 from analysis.figures.surrogate import draw_surrogate
 from analysis.io.complexity import COMPLEXITY, read_costs
 from analysis.io.read import read_sweep

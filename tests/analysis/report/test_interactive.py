@@ -11,11 +11,11 @@ import pytest
 from plotly.graph_objects import Figure
 
 from analysis.curves.assemble import Assembled, assemble
+from analysis.figures.common.looks import MARKER_LETTERS, Look, Looks
+from analysis.figures.common.render import Plot
 from analysis.figures.cost import draw_costs
 from analysis.figures.difference import draw_difference
-from analysis.figures.looks import MARKER_LETTERS, Look, Looks
 from analysis.figures.rate_accuracy import draw_curves, draw_psnr
-from analysis.figures.render import Plot
 from analysis.figures.surrogate import draw_surrogate
 from analysis.io.complexity import COMPLEXITY, read_costs
 from analysis.io.read import read_sweep

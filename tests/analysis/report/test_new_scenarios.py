@@ -9,12 +9,12 @@ import pytest
 
 from analysis.curves.assemble import Assembled, assemble
 from analysis.figures.ablation import draw_ablation
+from analysis.figures.common.looks import Looks
+from analysis.figures.common.render import Plot
 from analysis.figures.cost import draw_costs
 from analysis.figures.difference import draw_difference
-from analysis.figures.looks import Looks
 from analysis.figures.panels import draw_panels
 from analysis.figures.rate_accuracy import draw_curves, draw_psnr
-from analysis.figures.render import Plot
 from analysis.figures.surrogate import draw_surrogate
 from analysis.io.complexity import COMPLEXITY, read_costs
 from analysis.io.read import Sweep, read_sweep

@@ -12,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
-from analysis.figures.render import Plot
+from analysis.figures.common.render import Plot
 from analysis.io.scenarios import Scenarios
 from orchestrator.plan.jobs import Plan
 from orchestrator.recording.live_figures import EVERY_S, SHARE, LiveFigures

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from analysis.figures.drawing import (
+from analysis.figures.common.drawing import (
     Drawing,
     Group,
     Panel,
@@ -26,10 +26,18 @@ from analysis.figures.drawing import (
     only_value,
     with_subtitle,
 )
-from analysis.figures.layout import LEFT, NOTE_SIZE, RIGHT, WIDTH, entries_of, name_axis, stack
-from analysis.figures.looks import line_style
-from analysis.figures.style import MUTED, PALE, STYLE, WARN
-from analysis.figures.text_size import text_width
+from analysis.figures.common.layout import (
+    LEFT,
+    NOTE_SIZE,
+    RIGHT,
+    WIDTH,
+    entries_of,
+    name_axis,
+    stack,
+)
+from analysis.figures.common.looks import line_style
+from analysis.figures.common.style import MUTED, PALE, STYLE, WARN
+from analysis.figures.common.text_size import text_width
 from analysis.io.files import join, write_bytes
 
 ENDINGS: Final = ("png", "svg", "pdf")

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from analysis.curves.curve import Curve
 from analysis.curves.grouping import in_panels
-from analysis.figures.looks import Look, Looks
+from analysis.figures.common.looks import Look, Looks
 from analysis.sampling.intervals import Floats
 
 UNDIVIDED_CURVES: Final = 8

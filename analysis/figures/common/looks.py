@@ -20,8 +20,8 @@ from matplotlib.colors import to_hex
 
 from analysis.curves.assemble import Assembled
 from analysis.curves.curve import Curve
-from analysis.figures.colours import colour_of_name
-from analysis.figures.style import GRID, INK, MUTED, PALE, RIGHT, STYLE, WARN, WRONG
+from analysis.figures.common.colours import colour_of_name
+from analysis.figures.common.style import GRID, INK, MUTED, PALE, RIGHT, STYLE, WARN, WRONG
 from analysis.io.scenarios import Scenarios
 from search_spaces.specs.points import JOINED
 

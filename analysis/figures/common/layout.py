@@ -15,9 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.figures.looks import Look, line_style
-from analysis.figures.style import INK, MUTED, STYLE, WARN
-from analysis.figures.text_size import broken, text_width, whole_pieces
+from analysis.figures.common.looks import Look, line_style
+from analysis.figures.common.style import INK, MUTED, STYLE, WARN
+from analysis.figures.common.text_size import broken, text_width, whole_pieces
 
 WIDTH: Final = 3.5
 """Width of a figure: a column of a two-column page."""

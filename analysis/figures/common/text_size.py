@@ -13,7 +13,7 @@ from typing import Final
 
 from matplotlib.font_manager import FontProperties, findfont, get_font
 
-from analysis.figures.style import STYLE
+from analysis.figures.common.style import STYLE
 
 _PIECES: Final = re.compile(r"(?<=[\-_/:,+@])|(?<=\.)(?=\D)")
 """Where a name may be broken: after its separators, not within a number."""
