@@ -149,7 +149,7 @@ def test_mistakes_about_the_data_are_said_with_all_others(
         ({"tasks": ["vqa"], "mllms": ["a"]}, "tasks: vqa "),
         ({"data": {"kind": "scenes"}}, "tasks: classification "),
         ({"data": {"kind": "folder"}}, "data: uri "),
-        ({"data": {"kind": "tar"}}, "'scenes', 'folder', 'parquet' or 'datasets'"),
+        ({"data": {"kind": "tar"}}, "'scenes', 'tabletop', 'folder', 'parquet' or 'datasets'"),
     ],
 )
 def test_spaces_that_do_not_fit_their_data_are_refused(
