@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -17,12 +16,6 @@ settings.load_profile("tests")
 os.environ["RAY_ADDRESS"] = "local"
 # Ray would kill processes of a test where other programs of the machine fill its memory.
 os.environ |= {"RAY_memory_monitor_refresh_ms": "0"}
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first: begun last, one of them would run on alone."""
-    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: -slow[item.path])  # keeps the order within a file
 
 
 @pytest.fixture(scope="session")
