@@ -102,7 +102,8 @@ def measured(short: Assembled, long: Assembled) -> str:
     first = f"""
         This picture compares curves *as trained in minutes*, {_number_of_trainings(short)} each; it
         does not rank methods. {_base_codecs(long)}
-        {_images(trained)} In the longer trainings of `demo-converged` ({_number_of_trainings(long)}
+        {_images(trained)} The necks start from the encoder's own layers, the paper's from random
+        weights. In the longer trainings of `demo-converged` ({_number_of_trainings(long)}
         each{_seeds(long)}) they see {images["d1"]} and {images["d2"]}. Bits
         for the same mean accuracy over the accuracies that both curves reach, with 95 % intervals
         over test images{", of `demo-converged` over trainings, too" if has_seeds else " alone"}:
@@ -111,7 +112,7 @@ def measured(short: Assembled, long: Assembled) -> str:
         An interval that contains 0 shows no difference over all of these accuracies. At the base
         codec's four rates, from {_rates(long)} bpp, in the longer trainings, the mean accuracy of
         `d1` minus that of the U-Net of `post_processing` is
-        {_differences(long, "d1", "post_processing")}.
+        {_differences(long, "d1", "post_processing")}. {_recovered(long, "d1")}
         {_falling(trained_longer)} What `d1` has over the U-Net is its cost at the receiver:
         {own["d1"]:.1f} against {own["post_processing"]:.1f} kMAC/pixel in the demo, 52.8 against
         1,018 in the paper, not counting parts that both receivers run.
@@ -224,6 +225,12 @@ GALLERY: Final = (
     Shown(
         *("ablation-tradeoff", "Image against MLLM", "demo-ablation-tradeoff"),
         "gamma : delta is that of pixels in [0, 1] and of patch tokens.",
+        draw_ablation,
+    ),
+    Shown(
+        *("ablation-neck", "The neck's start", "demo-ablation-neck"),
+        "`random` is the paper's start, `encoder` is ours (`neck.init`); the number counts the "
+        "steps of d1. The demo has encoder-120.",
         draw_ablation,
     ),
     Shown(
@@ -415,6 +422,23 @@ def _differences(assembled: Assembled, one: str, other: str) -> str:
     return (
         f"{', '.join(numbers)}{crossing}. Corrected for the number of tests of means, {which} "
         f"differences is shown at 5 % (the smallest p is {tested['p_corrected'].min():.2f})"
+    )
+
+
+def _recovered(assembled: Assembled, scenario: str) -> str:
+    """What compression costs at each rate, and what a receiver of the same streams gets back."""
+    found = main_gaps(gaps(assembled))
+    rows = list(rows_of(found[found["scenario"] == scenario]))
+    lost = ", ".join(f"{row.lost:.2f}" for row in rows)
+    recovered = ", ".join(
+        with_interval(
+            *(row.recovered, row.recovered_low, row.recovered_high), sign=True, digits=2, unit=""
+        )
+        for row in rows
+    )
+    return (
+        f"At these rates compression costs {lost} of the mean accuracy; from the same bits "
+        f"`{scenario}` gets back {recovered}."
     )
 
 
