@@ -13,6 +13,7 @@ from analysis.figures.common.drawing import Drawing, Panel, Series, groups_of, w
 from analysis.figures.common.looks import Looks
 from analysis.figures.common.render import Plot, draw, file_name
 from analysis.figures.rate_accuracy import RATE, TITLES
+from analysis.stats.gaps import ANCHOR
 from analysis.stats.savings import CURVE
 
 TITLE: Final = "Lost, and left to recover"
@@ -44,33 +45,21 @@ def draw_gaps(assembled: Assembled, found: pd.DataFrame) -> list[Plot]:
     if shown["task"].nunique() != 1:
         return []
     looks, task = Looks.of(assembled), str(shown["task"].iloc[0])
-    by_kind = {
-        tuple(getattr(curve, name) for name in CURVE): curve
-        for curve in [*assembled.means, *assembled.curves]
-    }
     several = shown["mllm"].nunique() > 1
     label = mean_label(assembled.tasks) if task == MEAN else TITLES.get(task, task)
-    scenarios = assembled.sweep.scenarios
-    axis = f"below {scenarios.title(assembled.sweep.bound)}"
+    axis = f"below {assembled.sweep.scenarios.title(assembled.sweep.bound)}"
     out = []
     for mllm, rows in shown.groupby("mllm", sort=False):
         subtitle = f"{label}, {mllm}" if several else label
-        curves: list[Curve] = []
-        series: list[Series] = []
-        descriptions: list[str] = []
-        for kind, of_curve in rows.groupby(CURVE, sort=False):
-            curve = by_kind[kind]
-            anchor = _anchor_of(assembled, curve)
-            for one, gap in ((anchor, "lost"), (curve, "left")):
-                if one is None or one in curves:
-                    continue
-                curves.append(one)
-                series.append(_series(one, looks, of_curve, gap))
-                first = of_curve.iloc[0]
-                descriptions.append(
-                    f"{looks.curve(one).label} {first[gap]:.2f} at {first['rate']:.3g} bpp"
-                )
-        anchors = [curve for curve in curves if curve.scenario == assembled.sweep.anchor]
+        drawn = _curves(assembled, rows)
+        curves = [curve for curve, _, _ in drawn]
+        anchors = [curve for curve, gap, _ in drawn if gap == "lost"]
+        series = [_series(curve, looks, of_curve, gap) for curve, gap, of_curve in drawn]
+        descriptions = [
+            f"{looks.curve(curve).label} {of_curve[gap].iloc[0]:.2f} at "
+            f"{of_curve['rate'].iloc[0]:.3g} bpp"
+            for curve, gap, of_curve in drawn
+        ]
         panel = Panel(axis, series, groups_of(curves, looks, anchors), x_label=RATE)
         name = file_name(f"gaps-{mllm}" if several else "gaps")
         alt = f"{with_subtitle(TITLE, subtitle)}: {'; '.join(descriptions)}."
@@ -78,18 +67,19 @@ def draw_gaps(assembled: Assembled, found: pd.DataFrame) -> list[Plot]:
     return out
 
 
-def _anchor_of(assembled: Assembled, curve: Curve) -> Curve | None:
-    """The anchor's curve of the same codec and measure."""
-    same = ("mllm", "codec", "task", "metric")
-    return next(
-        (
-            other
-            for other in [*assembled.means, *assembled.curves]
-            if other.scenario == assembled.sweep.anchor
-            and all(getattr(other, name) == getattr(curve, name) for name in same)
-        ),
-        None,
-    )
+def _curves(assembled: Assembled, rows: pd.DataFrame) -> list[tuple[Curve, str, pd.DataFrame]]:
+    """Each anchor once and each receiver, with the gap that is drawn of it, and its rows."""
+    by_kind = {
+        tuple(getattr(curve, name) for name in CURVE): curve
+        for curve in [*assembled.means, *assembled.curves]
+    }
+    drawn: dict[tuple[str, ...], tuple[Curve, str, pd.DataFrame]] = {}
+    for receiver, of_curve in rows.groupby(CURVE, sort=False):
+        mllm, *_, task, metric = map(str, receiver)
+        anchor = (mllm, *map(str, of_curve[list(ANCHOR)].iloc[0]), task, metric)
+        for key, gap in ((anchor, "lost"), (tuple(map(str, receiver)), "left")):
+            drawn.setdefault(key, (by_kind[key], gap, of_curve))
+    return list(drawn.values())
 
 
 def _series(curve: Curve, looks: Looks, rows: pd.DataFrame, gap: str) -> Series:

@@ -28,6 +28,8 @@ from analysis.stats.savings import CURVE
 from analysis.stats.seeds import about_seeds
 
 GAPS: Final = ("lost", "recovered", "left")
+ANCHOR: Final = ("anchor_codec", "anchor_variant", "anchor_scenario")
+"""Columns that, with the MLLM, task and metric, say which curve a row is compared with."""
 _NO_SAMPLES: Final = "no interval: per-sample values are not known"
 
 
@@ -40,9 +42,10 @@ def gaps(assembled: Assembled, anchor: str | None = None) -> pd.DataFrame:
 
     Returns:
         A row per curve and rate of the anchor at which the curve has the same bits, one for a curve
-        that has none: the curve, `rate` in bits per pixel, `lost`, `recovered` and `left` in the
-        metric's unit, each with `_low` and `_high` (95 %, paired), and `note`: why a number or its
-        interval is missing. Metrics of which less is better have no rows.
+        that has none: the curve, its anchor (`ANCHOR`), `rate` in bits per pixel, `lost`,
+        `recovered` and `left` in the metric's unit, each with `_low` and `_high` (95 %, paired),
+        and `note`: why a number or its interval is missing. Metrics of which less is better have no
+        rows.
 
     Raises:
         AnalysisError: no curve of that scenario.
@@ -55,7 +58,7 @@ def gaps(assembled: Assembled, anchor: str | None = None) -> pd.DataFrame:
         for row in _rows(assembled, bounds, compared)
     ]
     names = [f"{gap}{end}" for gap in GAPS for end in ("", "_low", "_high")]
-    return pd.DataFrame(rows, columns=[*CURVE, "rate", *names, "note"])
+    return pd.DataFrame(rows, columns=[*CURVE, *ANCHOR, "rate", *names, "note"])
 
 
 class _Bounds:
@@ -92,6 +95,7 @@ def _rows(
     assert compared.pair is not None
     anchor, curve, parts = compared.pair.anchor, compared.curve, compared.parts
     about = {column: getattr(curve, column) for column in CURVE}
+    about |= dict(zip(ANCHOR, (anchor.codec, anchor.variant, anchor.scenario), strict=True))
     bound, of_bound = bounds.value(curve), bounds.draws(curve.mllm, parts)
     same = _same_streams(anchor, curve)
     if not same:

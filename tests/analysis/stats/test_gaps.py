@@ -134,3 +134,30 @@ def test_the_figure_has_what_is_lost_and_what_each_receiver_leaves() -> None:
     np.testing.assert_allclose(np.asarray(lost.y), 0.9 - np.array(RISING))
     np.testing.assert_allclose(np.asarray(left.y), 0.9 - np.array(BETTER))
     assert "0.50 at 0.1 bpp" in plot.alt
+
+
+def test_each_variant_is_compared_with_its_own_anchor() -> None:
+    one = drawn(**BOUND, reconstruction=(RATES, RISING), d1=(RATES, BETTER)).points
+    lower = tuple(value - 0.1 for value in RISING)
+    two = drawn(reconstruction=(half(RATES), lower), d1=(half(RATES), RISING)).points
+    is_bound = one["scenario"] == "uncompressed"
+    points = pd.concat(
+        [
+            one.assign(variant=np.where(is_bound, "", "long")),
+            two.assign(variant="short", point_key="short" + two["point_key"]),
+        ],
+        ignore_index=True,
+    )
+    assembled = assemble(Sweep(points, None), 10)
+    found = gaps(assembled)
+    short = only(found[found["variant"] == "short"])
+    np.testing.assert_allclose(short["rate"], half(RATES))
+    np.testing.assert_allclose(short["lost"], 0.9 - np.array(lower))
+    np.testing.assert_allclose(short["recovered"], 0.1)
+    (plot,) = draw_gaps(assembled, found)
+    assert plot.drawing is not None
+    ((panel,),) = plot.drawing.rows
+    drawn_of = {one.owner[1:]: np.asarray(one.y) for one in panel.series}
+    np.testing.assert_allclose(drawn_of["reconstruction", "short"], 0.9 - np.array(lower))
+    np.testing.assert_allclose(drawn_of["reconstruction", "long"], 0.9 - np.array(RISING))
+    np.testing.assert_allclose(drawn_of["d1", "short"], 0.9 - np.array(RISING))
