@@ -12,6 +12,7 @@ from statistics import NormalDist
 from rich.filesize import decimal
 
 from orchestrator.driver.plan_sizes import encoder_of, planned_beside, planned_size, test_images
+from orchestrator.monitoring.status import lease_watch
 from orchestrator.plan.forecast import (
     ACTIVITIES,
     TRAINED,
@@ -26,6 +27,7 @@ from orchestrator.plan.past_sweeps import PastSweeps
 from orchestrator.plan.reasons import Reasons
 from orchestrator.plan.resources import ask_of, kinds_by_ask
 from orchestrator.steering.words import number_of
+from orchestrator.storage.lease_files import Standing
 from orchestrator.storage.provenance import CHECKSUMS, benchmark_images, fingerprints
 from orchestrator.storage.store import Store
 from orchestrator.validation.mllm_towers import served
@@ -52,6 +54,7 @@ def overview(space: Space, points: Sequence[OperatingPoint], store: Store, name:
     activities = {key: activity(plan, job) for key, job in whole.jobs.items()}
     lines = [
         f"sweep {name} in {store.uri}",
+        *_running(store, name),
         f"{number_of(len(points))}, {done} of them complete; "
         f"{len(plan.jobs)} of {len(whole.jobs)} jobs to run: {_counted(activities.values())}",
         *_variants(space, points),
@@ -76,6 +79,19 @@ def overview(space: Space, points: Sequence[OperatingPoint], store: Store, name:
         *(_precision(space, name, store, sweeps) if plan.jobs else []),
     ]
     return "\n".join(lines)
+
+
+def _running(store: Store, name: str) -> list[str]:
+    """Who runs the sweep now, and what the command would then do."""
+    watch = lease_watch(store, name)
+    standing = watch.look()
+    if standing is Standing.FREE:
+        return []
+    doubt = "" if standing is Standing.ALIVE else ", unless that has died"
+    return [
+        f"it is being run by {watch.holder}{doubt}: without --plan, this command adds to it the "
+        "points that it lacks"
+    ]
 
 
 def _asks(space: Space, jobs: Iterable[Job]) -> list[str]:

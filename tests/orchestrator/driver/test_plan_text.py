@@ -1,5 +1,6 @@
 """What `--plan` prints: waves, jobs, resources, storage."""
 
+import os
 import re
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from analysis.curves.curve import MEAN
 from analysis.io.read import read_sweep
 from analysis.stats.compare import compare
+from orchestrator.storage.lease import only_driver
 from orchestrator.storage.store import Store
 from orchestrator.sweep import main
 from tests.analysis.sweeps import make_sweep
@@ -45,9 +47,25 @@ def test_the_plan_names_waves_points_resources_and_storage(
     assert "0.002" not in said
 
 
-def plan_of(tmp_path: Path, capsys: pytest.CaptureFixture[str], *settings: str) -> str:
+def test_the_plan_of_a_sweep_that_runs_says_who_runs_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "being run" not in plan_of(tmp_path, capsys)
+    store = Store(str(tmp_path))
+    with only_driver(store, "smoke"):
+        said = plan_of(tmp_path, capsys)
+        elsewhere = plan_of(tmp_path, capsys, name="another")
+    assert f"\nit is being run by process {os.getpid()} on " in said
+    assert "unless" not in said
+    assert "being run" not in elsewhere
+    assert "being run" not in plan_of(tmp_path, capsys)
+
+
+def plan_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], *settings: str, name: str = "smoke"
+) -> str:
     sets = [word for setting in settings for word in ("--set", setting)]
-    assert main([*SMOKE, *sets, "--plan", "--storage", str(tmp_path)]) == 0
+    assert main([*SMOKE, *sets, "--plan", "--storage", str(tmp_path), "--name", name]) == 0
     return capsys.readouterr().out
 
 
