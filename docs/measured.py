@@ -102,8 +102,8 @@ def measured(short: Assembled, long: Assembled) -> str:
     first = f"""
         This picture compares curves *as trained in minutes*, {_number_of_trainings(short)} each; it
         does not rank methods. {_base_codecs(long)}
-        {_images(trained)} The necks start from the encoder's own layers, the paper's from random
-        weights. In the longer trainings of `demo-converged` ({_number_of_trainings(long)}
+        Necks start from the encoder's own layers, the paper's from random weights.
+        {_images(trained)} In the longer trainings of `demo-converged` ({_number_of_trainings(long)}
         each{_seeds(long)}) they see {images["d1"]} and {images["d2"]}. Bits
         for the same mean accuracy over the accuracies that both curves reach, with 95 % intervals
         over test images{", of `demo-converged` over trainings, too" if has_seeds else " alone"}:
@@ -207,8 +207,9 @@ GALLERY: Final = (
     Shown(
         *("gaps", "Where accuracy is lost", "demo-converged"),
         "What compression costs an MLLM that sees decoded images, and how much of it receivers of "
-        "the same streams get back. What none of them gets back may lie in the bits; another "
-        "receiver may still find it.",
+        "the same streams get back. What is left is missing from the bits, or not found in them "
+        "by this receiver. Base codecs, and with them `reconstruction`, were trained once: "
+        "intervals of `lost` are over test images alone.",
         _gaps,
     ),
     Shown(
@@ -437,8 +438,9 @@ def _recovered(assembled: Assembled, scenario: str) -> str:
         for row in rows
     )
     return (
-        f"At these rates compression costs {lost} of the mean accuracy; from the same bits "
-        f"`{scenario}` gets back {recovered}."
+        f"At these rates the mean accuracy of `reconstruction` is {lost} below that without compression; "
+        f"that of `{scenario}`, from the same bits, minus `reconstruction`'s is {recovered}, each "
+        "tested for itself."
     )
 
 

@@ -21,10 +21,11 @@ HOVER: Final = "%{y:.3f} below at %{x:.3g} bpp"
 
 
 def main_gaps(found: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the mean over tasks, or of all tasks where there is no mean; those with rates."""
-    of_mean = found[found["task"] == MEAN]
-    shown = found if of_mean.empty else of_mean
-    return shown[shown["rate"].notna()]
+    """Of each MLLM the rows of its mean over tasks, or of all tasks where it has none; those with
+    rates."""
+    with_rate = found[found["rate"].notna()]
+    has_mean = with_rate["mllm"].isin(with_rate.loc[with_rate["task"] == MEAN, "mllm"])
+    return with_rate[~has_mean | (with_rate["task"] == MEAN)]
 
 
 def draw_gaps(assembled: Assembled, found: pd.DataFrame) -> list[Plot]:
@@ -38,18 +39,19 @@ def draw_gaps(assembled: Assembled, found: pd.DataFrame) -> list[Plot]:
         found: what `gaps` gave.
 
     Returns:
-        Nothing where no curve has the anchor's streams, where there is no bound, and where several
-        tasks have no mean.
+        None of an MLLM where no curve has the anchor's streams, where there is no bound, and where
+        several tasks have no mean.
     """
     shown = main_gaps(found).dropna(subset="lost")
-    if shown["task"].nunique() != 1:
-        return []
-    looks, task = Looks.of(assembled), str(shown["task"].iloc[0])
+    looks = Looks.of(assembled)
     several = shown["mllm"].nunique() > 1
-    label = mean_label(assembled.tasks) if task == MEAN else TITLES.get(task, task)
     axis = f"below {assembled.sweep.scenarios.title(assembled.sweep.bound)}"
     out = []
     for mllm, rows in shown.groupby("mllm", sort=False):
+        if rows["task"].nunique() > 1:
+            continue
+        task = str(rows["task"].iloc[0])
+        label = mean_label(assembled.tasks) if task == MEAN else TITLES.get(task, task)
         subtitle = f"{label}, {mllm}" if several else label
         drawn = _curves(assembled, rows)
         curves = [curve for curve, _, _ in drawn]
@@ -73,13 +75,16 @@ def _curves(assembled: Assembled, rows: pd.DataFrame) -> list[tuple[Curve, str, 
         tuple(getattr(curve, name) for name in CURVE): curve
         for curve in [*assembled.means, *assembled.curves]
     }
-    drawn: dict[tuple[str, ...], tuple[Curve, str, pd.DataFrame]] = {}
+    drawn: dict[tuple[str, ...], tuple[str, list[pd.DataFrame]]] = {}
     for receiver, of_curve in rows.groupby(CURVE, sort=False):
         mllm, *_, task, metric = map(str, receiver)
         anchor = (mllm, *map(str, of_curve[list(ANCHOR)].iloc[0]), task, metric)
         for key, gap in ((anchor, "lost"), (tuple(map(str, receiver)), "left")):
-            drawn.setdefault(key, (by_kind[key], gap, of_curve))
-    return list(drawn.values())
+            drawn.setdefault(key, (gap, []))[1].append(of_curve)
+    return [
+        (by_kind[key], gap, pd.concat(frames).drop_duplicates("rate").sort_values("rate"))
+        for key, (gap, frames) in drawn.items()
+    ]
 
 
 def _series(curve: Curve, looks: Looks, rows: pd.DataFrame, gap: str) -> Series:

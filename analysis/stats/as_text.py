@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
+
+_MOST_DIGITS: Final = 6
+"""After the point, of an end of an interval that is hardly 0."""
 
 
 def span(low: float, high: float, digits: int) -> str:
@@ -58,7 +61,19 @@ def bd_rate_over(row: Any) -> str:
 
 
 def bracketed(low: float, high: float, sign: bool = False, digits: int = 0) -> str:
-    """An interval, `[-41, -28]`; empty where there is none."""
-    ends = ", ".join(rounded(end, sign, digits) for end in (low, high))
+    """An interval, `[-41, -28]`; empty where there is none.
+
+    An end has more digits where it would be 0 otherwise although the interval leaves 0 out.
+    """
+    leaves_out_zero = low > 0 or high < 0
+    ends = ", ".join(_end(end, sign, digits, leaves_out_zero) for end in (low, high))
     text = "" if np.isnan(low) else f"[{ends}]"
     return text.replace("inf", "∞").replace("-", "−")
+
+
+def _end(end: float, sign: bool, digits: int, leaves_out_zero: bool) -> str:
+    text = rounded(end, sign, digits)
+    while leaves_out_zero and digits < _MOST_DIGITS and float(text) == 0:
+        digits += 1
+        text = rounded(end, sign, digits)
+    return text

@@ -191,7 +191,7 @@ class Pair:
             bd.accuracy_at(test_rate, test_value, grid)[0]
             - bd.accuracy_at(base_rate, base_value, grid)[0]
         )
-        at = [point_at(curve, rate) for curve in (self.anchor, self.test)]
+        at = [_point_at(curve, rate) for curve in (self.anchor, self.test)]
         if None not in at:  # both have a point there: a plain paired difference
             return self._with_interval(
                 float(number), lambda base, test: test.points[:, at[1]] - base.points[:, at[0]]
@@ -351,7 +351,7 @@ def is_at(curve: Curve, floor: float) -> bool:
     return bool((low <= floor + bd.TIE).all())
 
 
-def point_at(curve: Curve, rate: float) -> int | None:
+def _point_at(curve: Curve, rate: float) -> int | None:
     """Which of a curve's points is at a rate; None where none is, or several are."""
     logs = np.log10(curve.frame["bpp"].to_numpy(dtype=np.float64))
     at = np.flatnonzero(np.abs(logs - np.log10(rate)) < bd.TIE)

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from analysis.stats.as_text import rounded, span, with_interval
+from analysis.stats.as_text import bracketed, rounded, span, with_interval
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,10 @@ def test_an_interval_has_no_sign_at_nothing_and_keeps_what_has_no_end() -> None:
     assert with_interval(-0.2, -10.4, 0.3, sign=True) == "0 % [−10, 0]"
     assert with_interval(3.0, -math.inf, 40.0) == "3 % [−∞, 40]"
     assert with_interval(math.nan) == ""
+
+
+def test_an_interval_that_leaves_out_zero_shows_it() -> None:
+    assert bracketed(0.0004, 0.08, sign=True, digits=2) == "[+0.0004, +0.08]"
+    assert bracketed(-0.05, -0.0024, digits=2) == "[−0.05, −0.002]"
+    assert bracketed(-0.002, 0.02, sign=True, digits=2) == "[0, +0.02]"
+    assert bracketed(-13.0, -0.3) == "[−13, −0.3]"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,7 @@ from scipy import stats
 
 from analysis.curves.assemble import assemble
 from analysis.curves.curve import MEAN
-from analysis.figures.gaps import draw_gaps
+from analysis.figures.gaps import draw_gaps, main_gaps
 from analysis.io.read import AnalysisError
 from analysis.io.sweep import Sweep
 from analysis.stats.gaps import GAPS, gaps
@@ -161,3 +163,80 @@ def test_each_variant_is_compared_with_its_own_anchor() -> None:
     np.testing.assert_allclose(drawn_of["reconstruction", "short"], 0.9 - np.array(lower))
     np.testing.assert_allclose(drawn_of["reconstruction", "long"], 0.9 - np.array(RISING))
     np.testing.assert_allclose(drawn_of["d1", "short"], 0.9 - np.array(RISING))
+
+
+def test_equal_bits_of_another_codec_or_quality_are_no_same_streams() -> None:
+    one = drawn(**BOUND, reconstruction=(RATES, RISING)).points
+    other = drawn(d1=(RATES, BETTER)).points
+    without = {"lmbda": np.nan}
+    codecs = pd.concat([one.assign(**without), other.assign(**without, codec="elic")])
+    assembled = assemble(Sweep(codecs.reset_index(drop=True), None), 10)
+    (row,) = only(gaps(assembled)).to_dict("records")
+    assert np.isnan(row["recovered"])
+    assert holds(row["note"], "streams", "reconstruction")
+    for shift, count in ((5, 0), (0, 4)):
+        qualities = pd.concat(
+            [
+                one.assign(**without, quality=100 * one["bpp"]),
+                other.assign(**without, quality=100 * other["bpp"] + shift),
+            ]
+        )
+        found = only(gaps(assemble(Sweep(qualities.reset_index(drop=True), None), 10)))
+        assert found["recovered"].notna().sum() == count
+
+
+def test_a_missing_rate_costs_that_rate_alone() -> None:
+    whole = drawn(**BOUND, reconstruction=(RATES, RISING), d1=(RATES, BETTER)).points
+    for scenario in ("d1", "reconstruction"):
+        holey = whole[(whole["scenario"] != scenario) | (whole["lmbda"] != 0.002)]
+        found = only(gaps(assemble(Sweep(holey.reset_index(drop=True), None), 10)))
+        np.testing.assert_allclose(found["rate"], (0.1, 0.4, 0.8))
+        np.testing.assert_allclose(found["recovered"], np.delete(np.array(BETTER) - RISING, 1))
+
+
+def test_seeds_that_both_have_are_paired() -> None:
+    one = drawn(**BOUND, reconstruction=(RATES, RISING)).points
+    other = drawn(d1=(RATES, BETTER)).points
+    is_anchor = one["scenario"] == "reconstruction"
+    again = one[is_anchor].assign(seed=1, bpp=one["bpp"] * 1.1, value=one["value"] - 0.2)
+    again["point_key"] += "-1"
+    points = pd.concat([one, again, other], ignore_index=True)
+    found = only(gaps(assemble(Sweep(points, None), 10)))
+    np.testing.assert_allclose(found["rate"], RATES)
+    np.testing.assert_allclose(found["recovered"], np.array(BETTER) - RISING)
+
+
+def test_the_anchor_s_line_has_the_rates_of_all_receivers() -> None:
+    some = (RATES[1:], BETTER[1:])
+    whole = drawn(
+        **BOUND, reconstruction=(RATES, RISING), post_processing=some, d1=(RATES, BETTER)
+    ).points
+    shifted = whole["scenario"] == "post_processing"
+    whole.loc[shifted, "lmbda"] *= 2
+    assembled = assemble(Sweep(whole, None), 10)
+    (plot,) = draw_gaps(assembled, gaps(assembled))
+    assert plot.drawing is not None
+    ((panel,),) = plot.drawing.rows
+    (lost,) = [one for one in panel.series if one.owner[1] == "reconstruction"]
+    np.testing.assert_allclose(np.asarray(lost.x), RATES)
+
+
+def test_what_curves_are_compared_with_changes_no_gap() -> None:
+    sweep = drawn(**BOUND, reconstruction=(RATES, RISING), d1=(RATES, BETTER))
+    chosen = gaps(assemble(dataclasses.replace(sweep, compared_with="d1"), 10))
+    pd.testing.assert_frame_equal(chosen, gaps(assemble(sweep, 10)))
+
+
+def test_samples_that_are_not_the_points_say_so() -> None:
+    sweep = answered(np.random.default_rng(3), 50)
+    wrong = sweep.points.assign(value=sweep.points["value"] * 0.9)
+    (row,) = only(gaps(assemble(Sweep(wrong, sweep.samples), 50))).to_dict("records")
+    assert np.isnan(row["lost_low"])
+    assert holds(row["note"], "do not average")
+
+
+def test_each_mllm_has_its_mean_or_its_tasks() -> None:
+    found = pd.DataFrame(
+        {"mllm": ["a", "a", "b"], "task": [MEAN, "vqa", "vqa"], "rate": [0.1, 0.1, 0.1]}
+    )
+    assert main_gaps(found)[["mllm", "task"]].to_numpy().tolist() == [["a", MEAN], ["b", "vqa"]]
