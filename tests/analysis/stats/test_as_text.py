@@ -34,5 +34,5 @@ def test_an_interval_has_no_sign_at_nothing_and_keeps_what_has_no_end() -> None:
 def test_an_interval_that_leaves_out_zero_shows_it() -> None:
     assert bracketed(0.0004, 0.08, sign=True, digits=2) == "[+0.0004, +0.08]"
     assert bracketed(-0.05, -0.0024, digits=2) == "[−0.05, −0.002]"
-    assert bracketed(-0.002, 0.02, sign=True, digits=2) == "[0, +0.02]"
+    assert bracketed(-0.002, 0.02, sign=True, digits=2) == "[0.00, +0.02]"
     assert bracketed(-13.0, -0.3) == "[−13, −0.3]"
