@@ -229,6 +229,13 @@ GALLERY: Final = (
         draw_ablation,
     ),
     Shown(
+        *("ablation-codec", "Savings over the base codec's training", "demo-ablation-codec"),
+        "All base codecs start from one of a higher rate; the number counts the steps at each "
+        "lambda. `plateau` are the codecs that ship, each trained until its loss stood still. Each "
+        "curve is compared with the reconstruction of its own base codec.",
+        draw_ablation,
+    ),
+    Shown(
         *("ablation-neck", "The neck's start", "demo-ablation-neck"),
         "`random` is the paper's start, `encoder` is ours (`neck.init`); the number counts the "
         "steps of d1. The demo has encoder-120.",
