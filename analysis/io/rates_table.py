@@ -10,29 +10,31 @@ benchmark is a task. A row with `task`, the name of a benchmark, is for that ben
 that differ between benchmarks need a row each, which are one point where `lmbda` or `quality`, of
 one codec, scenario, variant and seed, agree.
 
-Without `scenario`, each codec is one, and the table's first is the anchor, with which the others
-are compared.
+Without `scenario`, each codec is one; `uncompressed` is the level without compression. Unless one
+of the scenarios is the anchor, with which the others are compared, the table's first curve is.
 
 Percentages become fractions, so that a mean over tasks has one unit: 58.2 is 0.582. What may be
-either is a percentage when one of the metric's values in the table is above 1. Scores that are no
-share of all answers keep their numbers: CIDEr and BLEU times 100, MME's points.
+either is a percentage when one of the metric's values in the table is above 1 (see across.py).
+Scores that are no share of all answers keep their numbers: CIDEr, BLEU, MME's points.
 """
 
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from textwrap import shorten
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
+from analysis.io.benchmarks.across import FACTORS, same_samples, with_units
 from analysis.io.benchmarks.read import read_results
 from analysis.io.benchmarks.scores import Results, ResultsError, Score
 from analysis.io.directions import Directions
 from analysis.io.other_results import stem, unsaid
+from analysis.io.scenarios import Scenarios
 from analysis.io.schema import (
     COLUMNS,
     FRACTION,
@@ -51,7 +53,8 @@ _OF_RESULTS: Final = (
     *("value", "value_low", "value_high", "n_samples"),
 )
 """Columns of the points file that the table does not set."""
-_FACTORS: Final[Mapping[str, float]] = {"fraction": 1.0, "percent": 100.0}
+_LOCAL: Final = ("file://", "local://")
+"""How URIs of local files begin."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class _Scored:
     Attributes:
         row: columns of the points file that the row sets, and `point_key`.
         place: the table and the row, for messages.
-        score: as its file has it.
+        score: as its file has it, with the unit that all rows say.
     """
 
     row: dict[str, Any]
@@ -92,17 +95,19 @@ def from_rates_table(frame: pd.DataFrame, source: str, directions: Directions) -
     """
     table = _with_points(frame, source)
     scored, left_out = _read_rows(frame, table, source)
-    shares = _shares(scored)
+    clashing, lines = same_samples(one.score for one in scored)
+    left_out += lines
     # One that is no mean over samples may equal it at a point by chance.
     no_means = {(s.task, s.metric) for s in (one.score for one in scored) if s.is_no_mean}
     rows, samples = [], []
     for one in scored:
-        score, factor = one.score, _factor(one, shares)
+        score, factor = one.score, _factor(one)
         kind = {"task": score.task, "metric": score.metric, "dataset": score.benchmark}
         about = {"split": score.split or UNKNOWN, "n_samples": score.n_samples}
         rows.append({**unsaid(stem(source)), **one.row, **kind, **about})
         rows[-1]["value"] = score.value / factor
-        if score.samples is not None and (score.task, score.metric) not in no_means:
+        is_paired = score.task not in clashing and (score.task, score.metric) not in no_means
+        if score.samples is not None and is_paired:
             kind |= {"point_key": one.row["point_key"], "mllm": one.row["mllm"]}
             values = score.samples["value"] / factor
             samples.append(score.samples.assign(**kind, value=values, bpp=np.nan))
@@ -112,8 +117,8 @@ def from_rates_table(frame: pd.DataFrame, source: str, directions: Directions) -
     left_out += [f"columns not used: {unused}"] if unused else []
     manifest = {
         "sweep": stem(source),
-        "tasks": _tasks(scored, shares, directions),
-        "scenarios": {} if "scenario" in frame else _looks(table["codec"]),
+        "tasks": _tasks(scored, directions),
+        "scenarios": _looks(table["scenario"], "scenario" in frame),
         "skipped": [f"{posixpath.basename(source)}: {line}" for line in left_out],
     }
     return Sweep(
@@ -138,8 +143,11 @@ def _with_points(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     if "scenario" not in frame:
         table["scenario"] = frame["codec"]
     table["bpp"] = pd.to_numeric(frame["bpp"], errors="coerce")
-    needed = zip(table["bpp"], frame["bpp"], frame[RESULTS], table["scenario"], strict=True)
-    for number, (bits, text, results, scenario) in enumerate(needed, 1):
+    psnr = (
+        pd.to_numeric(frame["psnr"], errors="coerce") if "psnr" in frame else [np.nan] * len(frame)
+    )
+    needed = zip(table["bpp"], frame["bpp"], frame[RESULTS], table["scenario"], psnr, strict=True)
+    for number, (bits, text, results, scenario, decibels) in enumerate(needed, 1):
         place = f"{source}, row {number}"
         if not (np.isfinite(bits) and bits > 0):
             raise AnalysisError(f"{place}: bpp {text}: must be a number above 0")
@@ -147,6 +155,8 @@ def _with_points(frame: pd.DataFrame, source: str) -> pd.DataFrame:
             raise AnalysisError(f"{place}: results is empty: it must name a file or a directory")
         if not str(scenario).strip() or pd.isna(scenario):
             raise AnalysisError(f"{place}: codec is empty, which needs a scenario")
+        if np.isinf(decibels):
+            raise AnalysisError(f"{place}: psnr {decibels}: must be finite, or empty")
     names = [name for name in ("codec", "scenario", "variant", "seed") if name in table]
     points = (
         table[names].assign(rate=_rates(table)).groupby([*names, "rate"], sort=False, dropna=False)
@@ -174,7 +184,7 @@ def _read_rows(
     rows = zip(table.to_dict("records"), frame[RESULTS], chosen, strict=True)
     for number, (row, results, task) in enumerate(rows, 1):
         place = f"{source}, row {number}"
-        path = results if "://" in results else posixpath.join(posixpath.dirname(source), results)
+        path = _path(results, source, place)
         about = {str(name): value for name, value in row.items()}
         mllm = about["mllm"] if isinstance(about.get("mllm"), str) else ""
         try:
@@ -195,10 +205,25 @@ def _read_rows(
         for line in (line for r in known[path, mllm].values() for line in r.left_out):
             left_out.setdefault(line, []).append(results)
     _check_twice(scored)
+    united = with_units([one.score for one in scored])
+    scored = [replace(one, score=score) for one, score in zip(scored, united, strict=True)]
     return scored, [
         f"{line} ({shorten(', '.join(dict.fromkeys(where)), 60, placeholder=' ...')})"
         for line, where in left_out.items()
     ]
+
+
+def _path(results: str, source: str, place: str) -> str:
+    """The path of results that a table names.
+
+    Raises:
+        AnalysisError: a local path in a table that others may have made, elsewhere.
+    """
+    is_remote = "://" in source and not source.startswith(_LOCAL)
+    is_local = any(name in results for name in _LOCAL) or results.startswith("/")
+    if is_remote and is_local:
+        raise AnalysisError(f"{place}: results {results!r}: a local path, of a table that is not")
+    return results if "://" in results else posixpath.join(posixpath.dirname(source), results)
 
 
 def _check_twice(scored: Iterable[_Scored]) -> None:
@@ -214,31 +239,16 @@ def _check_twice(scored: Iterable[_Scored]) -> None:
             )
 
 
-def _shares(scored: Iterable[_Scored]) -> dict[tuple[str, str], float]:
-    """By task and metric, what its scores of unsaid unit are divided by to be fractions: 1 or 100.
-
-    Metrics that are no share of all answers are not there.
-    """
-    groups: dict[tuple[str, str], list[Score]] = {}
-    for one in scored:
-        groups.setdefault((one.score.task, one.score.metric), []).append(one.score)
-    return {
-        kind: 100.0 if any(s.value > 1 for s in scores if s.scale not in _FACTORS) else 1.0
-        for kind, scores in groups.items()
-        if any(s.scale != "own" for s in scores)
-    }
-
-
-def _factor(one: _Scored, shares: Mapping[tuple[str, str], float]) -> float:
+def _factor(one: _Scored) -> float:
     """What a score is divided by.
 
     Raises:
         AnalysisError: a share outside of 0 to 1.
     """
     score = one.score
-    if (score.task, score.metric) not in shares:
+    if score.scale == "own":
         return 1.0
-    factor = _FACTORS.get(score.scale, shares[score.task, score.metric])
+    factor = FACTORS[score.scale]
     if not 0 <= score.value / factor <= 1:
         raise AnalysisError(
             f"{one.place}: {score.task} {score.metric} {score.value:g}: must be a fraction "
@@ -247,9 +257,7 @@ def _factor(one: _Scored, shares: Mapping[tuple[str, str], float]) -> float:
     return factor
 
 
-def _tasks(
-    scored: Iterable[_Scored], shares: Container[tuple[str, str]], directions: Directions
-) -> dict[str, Any]:
+def _tasks(scored: Iterable[_Scored], directions: Directions) -> dict[str, Any]:
     """The manifest's description of the tasks."""
     tasks: dict[str, Any] = {}
     for one in scored:
@@ -259,22 +267,35 @@ def _tasks(
         if said or better is None:
             better = directions.of([score.metric], f"{one.place}: {score.task}")[score.metric]
         task = tasks.setdefault(score.task, {"primary": score.metric, "metrics": {}})
-        unit = {"unit": FRACTION} if (score.task, score.metric) in shares else {}
+        unit = {} if score.scale == "own" else {"unit": FRACTION}
         task["metrics"].setdefault(score.metric, {"higher_is_better": better, **unit})
     return tasks
 
 
-def _looks(codecs: pd.Series[str]) -> dict[str, Any]:
-    """Looks of scenarios that are codecs: curves of the codecs' names, the first one the anchor."""
+def _looks(names: pd.Series[str], are_said: bool) -> dict[str, Any]:
+    """Looks of scenarios, of which the first that is not the bound is the anchor.
+
+    Args:
+        names: the scenario of each row.
+        are_said: the table has them. They keep their looks, and the anchor among them is the one;
+            otherwise they are codecs: curves of the codecs' names.
+    """
+    known = Scenarios()
+    curves = [str(name) for name in names.unique() if not known.is_bound(str(name))]
+    if are_said:
+        if not curves or known.anchor(curves) in curves:
+            return {}
+        anchor = known.look(curves[0]).model_copy(update={"role": "anchor"})
+        return {curves[0]: anchor.model_dump(mode="json")}
     return {
-        str(codec): {
-            "title": str(codec),
+        codec: {
+            "title": codec,
             "order": ScenarioLook.model_fields["order"].default + number,
             "role": "curve" if number else "anchor",
             "codec": "standard",
             "image": "own",
         }
-        for number, codec in enumerate(codecs.unique())
+        for number, codec in enumerate(curves)
     }
 
 

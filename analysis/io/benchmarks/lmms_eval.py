@@ -10,14 +10,16 @@ The samples are a line of JSON per test sample, with its values under the metric
 or as objects with a `score`. They are read of metrics that are the mean of these values (or 100
 times it), not of an F1 score or CIDEr, which are no means over samples.
 
-An accuracy, by its name or by samples from 0 to 1, is a `share`; other metrics have their own unit.
+An accuracy, by its name, is a `share`; other metrics have their own unit, unless the samples of all
+points lie within 0 to 1 (see across.py).
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -79,7 +81,8 @@ def read_lmms_eval(
         numbers = dict(_numbers(task, content, left_out))
         filters = {filter_name for _, filter_name in numbers}
         samples = _samples(task, samples_of(task)) if numbers else []
-        if samples and len({*(line["doc_id"] for line in samples)}) < len(samples):
+        targets = _targets(samples)
+        if len(targets) < len(samples):
             left_out.append(f"{task}: a document has several samples, so none is read")
             samples = []
         for (metric, filter_name), value in numbers.items():
@@ -87,7 +90,7 @@ def read_lmms_eval(
             score = _score(task, metric, value, content, samples)
             if score.is_no_mean:
                 left_out.append(f"{task} {name}: not the mean of its samples, which are not read")
-            scores.append(replace(score, metric=name))
+            scores.append(replace(score, metric=name, targets=targets))
     if not scores:
         raise UnknownFormError("no score of a task in `results`")
     return Results(_model(content), tuple(scores), tuple(left_out))
@@ -131,25 +134,26 @@ def _score(
     config = _part(content, "configs", task)
     splits = [config.get(name) for name in ("test_split", "validation_split")]
     count = _part(content, "n-samples", task).get("effective")
-    scale: Scale = "share" if _SHARES.fullmatch(metric.lower()) else "own"
     samples = _values(task, metric, lines, config.get("score_key"))
     factor = None if samples is None else _factor(samples, value)
+    of_samples: Scale | None = None
     if samples is None or factor is None:
         samples = None
     else:
-        if samples["value"].between(0, 1).all():
-            scale = "percent" if factor == _PERCENT else "fraction"
+        share: Scale = "percent" if factor == _PERCENT else "fraction"
+        of_samples = share if samples["value"].between(0, 1).all() else "own"
         samples = samples.assign(value=factor * samples["value"])
     return Score(
         task=task,
         metric=metric,
         value=value,
-        scale=scale,
+        scale="share" if _SHARES.fullmatch(metric.lower()) else "own",
         benchmark=task,
         split=next((split for split in splits if isinstance(split, str)), ""),
         n_samples=count if isinstance(count, int) and 0 <= count < 10**9 else 0,
         higher_is_better=better if isinstance(better, bool) else None,
         samples=samples,
+        of_samples=of_samples,
         is_no_mean=bool(lines) and samples is None,
     )
 
@@ -196,6 +200,16 @@ def _samples(task: str, data: bytes | None) -> list[dict[str, Any]]:
             raise ResultsError(f"{place}: not an object with `doc_id`, a number or a text")
         lines.append(sample)
     return lines
+
+
+def _targets(lines: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """A digest of the right answer by the sample's name: data in another order have others."""
+    return {
+        str(line["doc_id"]): hashlib.blake2b(
+            json.dumps(line.get("target"), sort_keys=True).encode(), digest_size=8
+        ).hexdigest()
+        for line in lines
+    }
 
 
 def _model(content: Mapping[str, Any]) -> str:

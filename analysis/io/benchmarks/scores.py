@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -38,6 +39,8 @@ class Score:
         n_samples: test samples behind the value; 0: unknown.
         higher_is_better: None where the file does not say it.
         samples: columns `SAMPLE`, values in the score's unit; None where they are not known.
+        of_samples: the unit that the samples say: that of a share where they lie within 0 to 1.
+        targets: a digest of what is right, by `sample_id` of the samples.
         is_no_mean: samples are there, and the value is not their mean.
     """
 
@@ -50,6 +53,8 @@ class Score:
     n_samples: int = 0
     higher_is_better: bool | None = None
     samples: pd.DataFrame | None = field(default=None, compare=False)
+    of_samples: Scale | None = None
+    targets: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     is_no_mean: bool = False
 
 

@@ -279,6 +279,7 @@ RATES: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "a bpp that is none": (_rates(bpp="few"), ["row 1", "bpp few", "above 0"]),
     "no bits": (_rates(bpp=float("nan")), ["row 1", "bpp", "above 0"]),
     "infinite bits": (_rates(bpp="inf"), ["row 1", "bpp inf", "above 0"]),
+    "endless psnr": (_rates(psnr="inf"), ["row 1", "psnr inf", "finite"]),
     "no results": (_rates(results=""), ["row 1", "results is empty"]),
     "codec empty": (_rates(codec=""), ["row 1", "codec is empty"]),
     "nowhere": (_rates(results="there"), ["row 1", "/there", "no such file"]),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import bjontegaard
+import fsspec
 import numpy as np
 import pytest
 
@@ -14,6 +15,7 @@ from analysis.curves.assemble import assemble
 from analysis.curves.curve import MEAN
 from analysis.curves.tasks import tasks
 from analysis.io.read import read_sweep
+from analysis.io.scenarios import Scenarios
 from analysis.io.schema import AnalysisError
 from analysis.report.build import main
 from analysis.stats.compare import compare
@@ -151,6 +153,56 @@ def test_a_score_that_equals_the_mean_by_chance_has_no_samples(tmp_path: Path) -
     assert holds(line, "pope yes_ratio", "(b)")
 
 
+def score_point(directory: Path, *samples: float, metric: str = "score", **more: Any) -> None:
+    """Results of the task `qa` whose metric is the mean of these samples."""
+    lines = [{metric: value, **more} for value in samples]
+    content = lmms_content({"qa": {f"{metric},none": np.mean(samples)}}, {"qa": {metric: True}})
+    write_lmms(directory, content, {"qa": lines})
+
+
+@pytest.mark.parametrize(("other", "unit"), [((3.0, 5.0), "score"), ((1.0, 1.0), "fraction")])
+def test_samples_say_a_unit_only_where_those_of_all_rows_do(
+    tmp_path: Path, other: tuple[float, float], unit: str
+) -> None:
+    score_point(tmp_path / "a", 0.0, 1.0)
+    score_point(tmp_path / "b", *other)
+    sweep = read_sweep(str(write_table(tmp_path, ("a", "c", 0.1), ("b", "c", 0.2))))
+    assert sweep.points["value"].tolist() == [0.5, np.mean(other)]
+    assert tasks(sweep)["qa"].units == {"score": unit}
+    assert sweep.samples is not None
+    assert sweep.samples["value"].tolist() == [0.0, 1.0, *other]
+
+
+def test_a_row_without_samples_has_the_unit_of_the_others(tmp_path: Path) -> None:
+    score_point(tmp_path / "a", 0.0, 1.0)
+    for name, value, unit in (("b", 0.4, "fraction"), ("c", 4.0, "score")):
+        content = lmms_content({"qa": {"score,none": value}}, {"qa": {"score": True}})
+        write_lmms(tmp_path / name, content)
+        sweep = read_sweep(str(write_table(tmp_path, ("a", "c", 0.1), (name, "c", 0.2))))
+        assert sweep.points["value"].tolist() == [0.5, value]
+        assert tasks(sweep)["qa"].units == {"score": unit}
+
+
+def test_samples_of_other_targets_are_not_paired(tmp_path: Path) -> None:
+    score_point(tmp_path / "a", 0.0, 1.0, metric="acc", target="yes")
+    score_point(tmp_path / "b", 1.0, 1.0, metric="acc", target="no")
+    sweep = read_sweep(str(write_table(tmp_path, ("a", "c", 0.1), ("b", "d", 0.1))))
+    assert sweep.samples is None
+    assert sweep.points["value"].tolist() == [0.5, 1.0]
+    (line,) = sweep.manifest["skipped"]
+    assert holds(line, "qa", "target", "doc_id 0")
+
+
+def test_rows_of_different_samples_are_named(tmp_path: Path) -> None:
+    score_point(tmp_path / "a", 0.0, 1.0, metric="acc")
+    score_point(tmp_path / "b", 0.0, 1.0, 1.0, metric="acc")
+    sweep = read_sweep(str(write_table(tmp_path, ("a", "c", 0.1), ("b", "d", 0.1))))
+    assert sweep.samples is not None
+    assert len(sweep.samples) == 5
+    (line,) = sweep.manifest["skipped"]
+    assert holds(line, "qa", "2 of 3", "doc_id")
+
+
 def test_a_row_may_be_for_one_benchmark(tmp_path: Path) -> None:
     write_vlmevalkit(tmp_path / "a" / "m", "m", X={"Overall": 50.0}, Y={"Overall": 20.0})
     write_vlmevalkit(tmp_path / "b" / "m", "m", X={"Overall": 60.0}, Y={"Overall": 30.0})
@@ -241,6 +293,36 @@ def test_a_scenario_is_what_the_table_says(tmp_path: Path) -> None:
     assert sweep.bound == "uncompressed"
     assert sweep.anchor == "reconstruction"
     assert [c.scenario for c in assemble(sweep).curves] == ["reconstruction", "d1"]
+
+
+def test_a_codec_uncompressed_is_the_bound(tmp_path: Path) -> None:
+    write_vlmevalkit(tmp_path / "m", "m", X={"Overall": 50.0})
+    rows = [(".", "uncompressed", 24), (".", "vtm", 0.2), (".", "elic", 0.1)]
+    sweep = read_sweep(str(write_table(tmp_path, *rows)))
+    assert sweep.bound == "uncompressed"
+    assert sweep.anchor == "vtm"
+    assert {c.scenario for c in assemble(sweep).curves} == {"vtm", "elic"}
+
+
+def test_the_first_scenario_is_the_anchor_where_none_is(tmp_path: Path) -> None:
+    write_vlmevalkit(tmp_path / "m", "m", X={"Overall": 50.0})
+    header = "results,codec,bpp,scenario"
+    rows = [(".", "c", 24, "uncompressed"), (".", "c", 0.2, "mine"), (".", "c", 0.1, "d1")]
+    sweep = read_sweep(str(write_table(tmp_path, *rows, header=header)))
+    assert (sweep.bound, sweep.anchor) == ("uncompressed", "mine")
+    sweep = read_sweep(str(write_table(tmp_path, rows[2], rows[1], header=header)))
+    assert sweep.anchor == "d1"
+    assert sweep.scenarios.title("d1") == Scenarios().title("d1")
+
+
+def test_a_remote_table_names_no_local_file(tmp_path: Path) -> None:
+    lmms_point(tmp_path / "m", 50)
+    fs = fsspec.filesystem("memory")
+    for results in (tmp_path / "m", f"file://{tmp_path}/m"):
+        fs.pipe_file("/rates.csv", f"results,codec,bpp\n{results},c,0.1\n".encode())
+        with pytest.raises(AnalysisError, match=naming("row 1", tmp_path / "m", "local")):
+            read_sweep("memory://rates.csv")
+    fs.rm_file("/rates.csv")
 
 
 def test_files_of_unknown_form_are_named(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_every_number_is_a_metric_of_its_task() -> None:
     results = read()
     assert results.model == "liuhaotian/llava-v1.5-7b"
     assert [(s.task, s.metric, s.value, s.scale) for s in results.scores] == [
-        ("pope", "pope_accuracy", 0.75, "fraction"),
+        ("pope", "pope_accuracy", 0.75, "share"),
         ("pope", "pope_f1_score", 0.8571, "share"),
         ("textvqa_val", "exact_match", 0.55, "share"),
         ("mme", "mme_cognition_score", 250.0, "own"),
@@ -81,14 +81,14 @@ def test_samples_of_one_image_share_it() -> None:
     (score,) = read(content, {"qa": lmms_samples(*lines)}.get).scores
     assert score.samples is not None
     assert score.samples["image_id"].tolist() == [f"qa image {n // 2}" for n in range(4)]
-    assert score.scale == "fraction"  # as its samples say, whatever the name
+    assert (score.scale, score.of_samples) == ("own", "fraction")
 
 
 def test_a_percentage_has_samples_of_its_unit() -> None:
     content = lmms_content({"qa": {"hit,none": 75.0}}, {"qa": {"hit": True}})
     lines = [{"hit": bool(hit)} for hit in HITS]
     (score,) = read(content, {"qa": lmms_samples(*lines)}.get).scores
-    assert score.scale == "percent"
+    assert score.of_samples == "percent"
     assert score.samples is not None
     np.testing.assert_array_equal(score.samples["value"], 100 * np.array(HITS))
 
