@@ -109,9 +109,10 @@ def _read(path_or_uri: str, directions: Directions) -> Sweep:
         return read_mlflow(path_or_uri)
     try:
         fs, path = fsspec.core.url_to_fs(path_or_uri)
-    except (ValueError, ImportError) as error:  # unknown protocol, or its package is not installed
+        is_there = fs.exists(path)
+    except Exception as error:  # unknown protocol, no package for it, no access: each has its kind
         raise AnalysisError(f"{path_or_uri}: {error}") from None
-    if not fs.exists(path):
+    if not is_there:
         raise AnalysisError(f"{path_or_uri}: no such file or directory")
     if not fs.isdir(path):
         return _read_file(path_or_uri, directions)

@@ -2,9 +2,9 @@
 
 The results hold `{"results": {task: {"metric,filter": value, "metric_stderr,filter": ...}},
 "higher_is_better": {task: {metric: bool}}, "n-samples": ..., "configs": ...}`. Every number of a
-task is a metric, but for its standard errors and the statistics of repeated answers. A group has no
-scores of its own here: its tasks have them. Where a task has several filters, the filter's name is
-a part of the metric's.
+task is a metric, but for its standard errors and the statistics of repeated answers; CIDEr is the
+primary one. A group has no scores of its own here: its tasks have them. Where a task has several
+filters, the filter's name is a part of the metric's.
 
 The samples are a line of JSON per test sample, with its values under the metrics' names, as numbers
 or as objects with a `score`. They are read of metrics that are the mean of these values (or 100
@@ -44,9 +44,12 @@ _STATISTICS: Final = re.compile(
 )
 """Names of what is computed beside a metric."""
 _SHARES: Final = re.compile(
-    r"(?:.*[^a-z])?(?:accuracy|acc|exact_match|anls|iou|f1|precision|recall)(?:[^a-z].*)?"
+    r".* (?:.*[^a-z])?(?:accuracy|acc|exact_match|anls|iou|f1|precision|recall)(?:[^a-z].*)?"
+    r"|.* (?:relaxed|seed)_.*|mmstar.*"
 )
-"""Names of metrics, in lower case, that are fractions or percentages."""
+"""Tasks and metrics, in lower case and with a blank between, that are fractions or percentages."""
+_CIDER: Final = "cider"
+"""What the names of captions' primary metrics, in lower case, end with."""
 _PERCENT: Final = 100.0
 _AGREE: Final = 1e-6
 """Largest difference between a score and the mean of its samples, relative to the score."""
@@ -72,13 +75,13 @@ def read_lmms_eval(
 
     Raises:
         UnknownFormError: it holds no score.
-        ResultsError: parts that are not what they must be, a score that is not finite, or damaged
-            samples.
+        ResultsError: parts that are not what they must be, a task whose scores are not finite, or
+            damaged samples.
     """
     scores: list[Score] = []
     left_out: list[str] = []
-    for task in _tasks(content):
-        numbers = dict(_numbers(task, content, left_out))
+    for task in _tasks(content, left_out):
+        numbers = _numbers(task, content, left_out)
         filters = {filter_name for _, filter_name in numbers}
         samples = _samples(task, samples_of(task)) if numbers else []
         targets = _targets(samples)
@@ -96,23 +99,31 @@ def read_lmms_eval(
     return Results(_model(content), tuple(scores), tuple(left_out))
 
 
-def _tasks(content: Mapping[str, Any]) -> Iterator[str]:
-    """The tasks, without the groups of tasks that are there."""
+def _tasks(content: Mapping[str, Any], left_out: list[str]) -> Iterator[str]:
+    """The tasks; groups of tasks that are there are named in `left_out`."""
     results = content["results"]
     groups = _part(content, "group_subtasks")
     for task, entry in results.items():
         if not isinstance(entry, dict):
             raise ResultsError(f"results.{task[:40]}: not an object")
         members = groups.get(task)
-        if not (isinstance(members, list) and any(str(name) in results for name in members)):
+        if isinstance(members, list) and any(str(name) in results for name in members):
+            left_out.append(f"{task}: a group, whose tasks are read")
+        else:
             yield task
 
 
 def _numbers(
     task: str, content: Mapping[str, Any], left_out: list[str]
-) -> Iterator[tuple[tuple[str, str], float]]:
-    """((metric, filter), value) of a task; metrics without a number, such as files to submit, are
-    named in `left_out`."""
+) -> dict[tuple[str, str], float]:
+    """(metric, filter) -> value of a task, the primary metric first; those without a number, such
+    as files to submit, are named in `left_out`.
+
+    Raises:
+        ResultsError: a number is not finite, or an object, and there is no other metric.
+    """
+    numbers: dict[tuple[str, str], float] = {}
+    odd: list[str] = []
     for key, value in content["results"][task].items():
         metric, comma, filter_name = key.rpartition(",")
         if not comma or _STATISTICS.fullmatch(metric):
@@ -120,7 +131,14 @@ def _numbers(
         if value is None or isinstance(value, str | list):
             left_out.append(f"{task} {metric}: no number")
             continue
-        yield (metric, filter_name), finite(value, f"results.{task}.{key}")
+        try:
+            numbers[metric, filter_name] = finite(value, f"results.{task}.{key}")
+        except ResultsError as error:
+            odd.append(str(error))
+    if odd and not numbers:
+        raise ResultsError(odd[0])
+    left_out += odd
+    return dict(sorted(numbers.items(), key=lambda item: not item[0][0].lower().endswith(_CIDER)))
 
 
 def _score(
@@ -147,7 +165,7 @@ def _score(
         task=task,
         metric=metric,
         value=value,
-        scale="share" if _SHARES.fullmatch(metric.lower()) else "own",
+        scale="share" if _SHARES.fullmatch(f"{task} {metric}".lower()) else "own",
         benchmark=task,
         split=next((split for split in splits if isinstance(split, str)), ""),
         n_samples=count if isinstance(count, int) and 0 <= count < 10**9 else 0,

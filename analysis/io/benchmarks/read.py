@@ -8,6 +8,8 @@ DIRECTORY/MODEL/...                     the same, where it holds one such direct
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +22,8 @@ from analysis.io.benchmarks.scores import Results, ResultsError, UnknownFormErro
 def read_results(path: str, mllm: str = "") -> dict[str, Results]:
     """Read all results at a path.
 
-    In a directory, files of unknown form are left out (see `Results.left_out`).
+    In a directory, files of unknown form, and those that repeat another's score, are left out (see
+    `Results.left_out`).
 
     Args:
         path: a file or directory, local or an fsspec URI.
@@ -34,21 +37,23 @@ def read_results(path: str, mllm: str = "") -> dict[str, Results]:
         ResultsError: no such path, no results, several directories to choose from, a task in two
             files, or a file that cannot be read; the message names it.
     """
-    try:
+    with _store(path):
         fs, inner = fsspec.core.url_to_fs(path)
         if not fs.exists(inner):
             raise ResultsError(f"{path}: no such file or directory")
         directory, names = _files(fs, inner, path)
-        results, unknown = {}, {}
-        for name in names:
-            try:
-                results[name] = _read(fs, directory, name, mllm)
-            except UnknownFormError as error:
-                unknown[name] = str(error)
-            except ResultsError as error:
-                raise ResultsError(f"{_place(path, name)}: {error}") from None
-    except (ValueError, ImportError, OSError) as error:  # no such protocol, no access
-        raise ResultsError(f"{path}: {error}") from None
+    results, unknown = {}, {}
+    others = vlmevalkit.repeated(names)
+    for name in names:
+        if name in others:
+            unknown[name] = f"the same score as {others[name]}"
+            continue
+        try:
+            results[name] = _read(fs, directory, name, mllm)
+        except UnknownFormError as error:
+            unknown[name] = str(error)
+        except ResultsError as error:
+            raise ResultsError(f"{_place(path, name)}: {error}") from None
     if not results:
         name, reason = next(iter(unknown.items()))
         raise ResultsError(f"{_place(path, name)}: {reason}")
@@ -57,6 +62,23 @@ def read_results(path: str, mllm: str = "") -> dict[str, Results]:
     lines = [f"{name}: {reason}" for name, reason in unknown.items()]
     results[first] = replace(results[first], left_out=(*results[first].left_out, *lines))
     return results
+
+
+@contextmanager
+def _store(place: str) -> Iterator[None]:
+    """Errors of a store, which has kinds of its own, as errors of results."""
+    try:
+        yield
+    except ResultsError:
+        raise
+    except Exception as error:  # no such protocol, no access, no such repository
+        raise ResultsError(f"{place}: {error}") from None
+
+
+def _bytes(fs: Any, file: str) -> bytes | None:
+    """A file's bytes; None where there is none."""
+    with _store("not readable"):
+        return bytes(fs.cat_file(file)) if fs.exists(file) else None
 
 
 def _files(fs: Any, inner: str, path: str) -> tuple[str, list[str]]:
@@ -88,8 +110,8 @@ def _names(fs: Any, directory: str) -> list[str]:
 
 def _read(fs: Any, directory: str, name: str, mllm: str) -> Results:
     """The results in one file."""
-    data = fs.cat_file(posixpath.join(directory, name))
-    if not data.strip():
+    data = _bytes(fs, posixpath.join(directory, name))
+    if data is None or not data.strip():
         raise ResultsError("an empty file")
 
     def samples_of(task: str) -> bytes | None:
@@ -97,8 +119,7 @@ def _read(fs: Any, directory: str, name: str, mllm: str) -> Results:
         samples = f"{run['run']}_samples_{task}.jsonl" if run else ""
         if "/" in samples or "\\" in samples:
             raise ResultsError(f"task {task!r}: its samples would be in another directory")
-        file = posixpath.join(directory, samples)
-        return fs.cat_file(file) if samples and fs.exists(file) else None
+        return _bytes(fs, posixpath.join(directory, samples)) if samples else None
 
     if name.endswith(".json"):
         content = parse_json(data)

@@ -8,7 +8,7 @@
     MME                                    perception, reasoning     the same, in points
     COCO_VAL                               Bleu, ROUGE_L, CIDEr      cider, bleu-1 to -4, rouge_l
     RefCOCO                                Precision@1, Average IoU  accuracy@0.5, iou
-    MMVet, MathVista                       acc                       accuracy
+    MMVet, MathVista, MathVision           acc                       accuracy
     OCRBench                               Final Score Norm          accuracy
     MTVQA; AMBER                           Average; Avg ACC          accuracy
 
@@ -23,7 +23,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from textwrap import shorten
 from typing import Any, Final
 
@@ -39,12 +39,17 @@ from analysis.io.benchmarks.scores import (
 
 FILE: Final = re.compile(r"(?P<stem>.+)_(?:acc|score)\.(?:csv|json)")
 """Names of score files; a model's and a benchmark's name may both hold `_`."""
-_LABELS: Final = ("split", "Split", "Category", "Task&Skill")
+_LABELS: Final = ("split", "Split", "Category", "Task&Skill", "Subject")
 """Columns that say what a row is about."""
 _OVERALL: Final = ("Overall", "ALL", "Average")
 """What such a column holds in the row about all samples."""
 _COUNTS: Final = ("tot", "Samples")
-
+_PERCENT: Final = re.compile(r"(?:OCRVQA|TextVQA|DocVQA|InfoVQA|ChartQA|GQA|VizWiz)(?:_.*)?")
+"""Benchmarks of which `Overall` is a percentage."""
+_REPEATS: Final = re.compile(
+    r"(.+)_cotpost|(.+GMAI-MMBench.*)_(?:clinical vqa task|department|perceptual granularity)"
+)
+"""Stems of files that have the overall score of others."""
 
 _FORMS: Final[tuple[Mapping[str, tuple[str, Scale]], ...]] = (
     {"Final Score Norm": ("accuracy", "percent")},
@@ -67,7 +72,7 @@ _FORMS: Final[tuple[Mapping[str, tuple[str, Scale]], ...]] = (
     {"perception": ("perception", "own"), "reasoning": ("reasoning", "own")},
     {"Precision@1": ("accuracy@0.5", "percent"), "Average IoU": ("iou", "fraction")},
     {"Overall": ("accuracy", "share")},
-    {"Average": ("accuracy", "share")},
+    {"Average": ("accuracy", "percent")},
     {"Avg ACC": ("accuracy", "percent")},
     {"acc": ("accuracy", "share")},
 )
@@ -86,7 +91,7 @@ def read_vlmevalkit(data: bytes, name: str, models: Iterable[str]) -> Results:
 
     Raises:
         UnknownFormError: another name, or no overall score among columns that are known.
-        ResultsError: damaged, or a score that is no finite number.
+        ResultsError: damaged, or a task without a finite number.
     """
     model, benchmark = _model_and_benchmark(name, models)
     rows = _rows_of_json(parse_json(data)) if name.endswith(".json") else _rows_of_csv(data)
@@ -97,21 +102,61 @@ def read_vlmevalkit(data: bytes, name: str, models: Iterable[str]) -> Results:
             f"no overall score: it holds {_listed(columns)}; known are "
             f"{'; '.join(' with '.join(form) for form in _FORMS)}"
         )
-    scores = [
-        Score(
-            task=f"{benchmark} {part}" if part else benchmark,
-            metric=metric,
-            value=finite(row.get(column), f"{' '.join(filter(None, (column, part)))}"),
-            scale=scale,
-            benchmark=benchmark,
-            split=split,
-            n_samples=_count(row),
-            higher_is_better=True,
-        )
-        for part, split, row in _overall(rows)
-        for column, (metric, scale) in form.items()
-    ]
-    return Results(model, tuple(scores))
+    scores: list[Score] = []
+    left_out: list[str] = []
+    for part, split, row in _overall(rows):
+        task = f"{benchmark} {part}" if part else benchmark
+        read, odd = {}, []
+        for column in form:
+            try:
+                read[column] = finite(row.get(column), column)
+            except ResultsError as error:
+                odd.append(f"{task} {error}")
+        if not read:
+            raise ResultsError(odd[0])
+        left_out += odd
+        scores += [
+            Score(
+                task=task,
+                metric=form[column][0],
+                value=value,
+                scale=_unit(form[column][1], column, columns, benchmark),
+                benchmark=benchmark,
+                split=split,
+                n_samples=_count(row),
+                higher_is_better=True,
+            )
+            for column, value in read.items()
+        ]
+    return Results(model, tuple(scores), tuple(left_out))
+
+
+def repeated(names: Iterable[str]) -> dict[str, str]:
+    """Names of files that repeat the overall score of another one: that one's name."""
+    first: dict[str, str] = {}
+    others: dict[str, str] = {}
+    for name in sorted(names, key=len):
+        if known := FILE.fullmatch(name):
+            whole = _whole(known["stem"]) + name.removeprefix(known["stem"])
+            if first.setdefault(whole, name) != name:
+                others[name] = first[whole]
+    return others
+
+
+def _whole(stem: str) -> str:
+    """A file's stem without what tells it from others of the same overall score."""
+    known = _REPEATS.fullmatch(stem)
+    return (known[1] or known[2]) if known else stem
+
+
+def _unit(scale: Scale, column: str, columns: Collection[str], benchmark: str) -> Scale:
+    """The unit of a score that is either, where the file's other columns or its name say it."""
+    if scale != "share":
+        return scale
+    if column == "Overall" and "split" in columns:
+        return "fraction"
+    is_percent = "tot" in columns if column == "acc" else _PERCENT.fullmatch(benchmark)
+    return "percent" if is_percent else scale
 
 
 def _model_and_benchmark(name: str, models: Iterable[str]) -> tuple[str, str]:
@@ -119,7 +164,7 @@ def _model_and_benchmark(name: str, models: Iterable[str]) -> tuple[str, str]:
     known = FILE.fullmatch(name)
     if known is None:
         raise UnknownFormError("not named MODEL_BENCHMARK_acc or _score, .csv or .json")
-    stem, candidates = known["stem"], sorted({*models} - {""}, key=len)
+    stem, candidates = _whole(known["stem"]), sorted({*models} - {""}, key=len)
     for model in reversed(candidates):
         if stem.startswith(f"{model}_") and stem != f"{model}_":
             return model, stem.removeprefix(f"{model}_")
@@ -164,7 +209,8 @@ def _overall(rows: list[dict[str, Any]]) -> list[tuple[str, str, dict[str, Any]]
     if len(whole) == 1:
         return [("", "", whole[0])]
     if column not in ("split", "Split") or len({*labels}) < len(labels):
-        what = f"{column or 'no column of ' + ', '.join(_LABELS)}: {_listed(labels)}"
+        unlabelled = f"no column of {', '.join(_LABELS)} in {_listed(rows[0])}"
+        what = f"{column}: {_listed(labels)}" if column else unlabelled
         raise UnknownFormError(f"not one row about all samples ({what})")
     if len(rows) == 1:
         return [("", "" if labels[0] == "none" else labels[0], rows[0])]

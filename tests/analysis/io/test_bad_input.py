@@ -220,6 +220,8 @@ def test_settings_that_cannot_be(
     assert holds(refused(sweep_dir, "--mlflow-ui", "x"), "mlflow-ui 'x'", "http://", "https://")
     assert "x: no such file" in refused(sweep_dir, "--complexity", "x")
     assert "nosuch" in refused("nosuch://x/y")
+    for uri in ("reference://x", "github://x", "dir://x"):
+        assert uri in refused(uri)
     assert holds(refused("mlflow:"), "'mlflow:'", "mlflow:sqlite:///")
 
 
@@ -284,6 +286,9 @@ RATES: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "codec empty": (_rates(codec=""), ["row 1", "codec is empty"]),
     "nowhere": (_rates(results="there"), ["row 1", "/there", "no such file"]),
     "no such protocol": (_rates(results="nosuch://x"), ["row 1", "nosuch"]),
+    "no such store": (_rates(results="reference://x"), ["row 1", "reference://x", "'fo'"]),
+    "no repository": (_rates(results="github://x"), ["row 1", "github://x", "'org'"]),
+    "no path of a store": (_rates(results="dir://x"), ["row 1", "dir://x"]),
     "an empty directory": (
         lambda f: [(f / "run").mkdir(), _rates()(f)],
         ["row 1", "/run", "no results", "_acc", "*_results.json"],

@@ -335,6 +335,21 @@ def test_files_of_unknown_form_are_named(tmp_path: Path) -> None:
     assert holds(line, "rates.csv", "m_MMSci_acc.csv", "subject")
 
 
+def test_files_that_repeat_a_score_are_one_task(tmp_path: Path) -> None:
+    row = {"split": "none", "Overall": 0.5}
+    directory = write_vlmevalkit(tmp_path / "m", "m", MMMU_COT=row, MMMU_COT_cotpost=row, X=row)
+    groups = ("clinical vqa task", "department", "perceptual granularity")
+    for group in groups:
+        name = f"m_GMAI-MMBench_VAL_openai_{group}_acc.csv"
+        (directory / name).write_bytes(vlmevalkit_table(row))
+    sweep = read_sweep(str(write_table(tmp_path, ("m", "c", 0.1))))
+    assert set(sweep.points["task"]) == {"MMMU_COT", "X", "GMAI-MMBench_VAL_openai"}
+    lines = sweep.manifest["skipped"]
+    assert len(lines) == 3
+    assert all(holds(line, "the same score as m_") for line in lines)
+    assert holds("".join(lines), "MMMU_COT_cotpost", *groups)
+
+
 def test_directions_are_those_of_the_results_or_said(tmp_path: Path) -> None:
     content = lmms_content(
         {"asr": {"wer,none": 0.2, "novelty,none": 0.5}}, {"asr": {"wer": False, "novelty": None}}

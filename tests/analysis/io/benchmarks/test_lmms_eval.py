@@ -113,6 +113,7 @@ def test_a_group_is_not_counted_beside_its_tasks() -> None:
     )
     content["results"]["refcoco"] = {"alias": "refcoco", "acc,none": 0.55}
     assert [s.task for s in read(content).scores] == ["val", "testA"]
+    assert read(content).left_out == ("refcoco: a group, whose tasks are read",)
 
 
 def test_directions_come_from_the_file() -> None:
@@ -131,6 +132,41 @@ def test_statistics_of_repeated_answers_are_no_metrics() -> None:
     content["results"]["qa"] |= {f"acc_{name},none": 0.5 for name in names}
     content["results"]["qa"] |= {"paired_baseline_score": 50.0}
     assert [s.metric for s in read(content).scores] == ["acc"]
+
+
+@pytest.mark.parametrize(
+    ("task", "metric", "scale"),
+    [
+        ("chartqa", "relaxed_overall", "share"),
+        ("chartqa", "relaxed_human_split", "share"),
+        ("seedbench", "seed_all", "share"),
+        ("seedbench_2", "seed_Single_Image", "share"),
+        ("mmstar", "average", "share"),
+        ("mmstar", "math", "share"),
+        ("mle_bench", "average", "own"),
+        ("my_recall", "points", "own"),
+    ],
+)
+def test_names_of_accuracies(task: str, metric: str, scale: str) -> None:
+    (score,) = read(lmms_content({task: {f"{metric},none": 0.5}}, {task: {metric: True}})).scores
+    assert score.scale == scale
+
+
+def test_the_primary_metric_of_captions_is_cider() -> None:
+    names = ("coco_Bleu_4", "coco_CIDEr", "coco_ROUGE_L")
+    content = lmms_content(
+        {"coco": {f"{name},none": 0.5 for name in names}}, {"coco": dict.fromkeys(names, True)}
+    )
+    assert [s.metric for s in read(content).scores] == ["coco_CIDEr", "coco_Bleu_4", "coco_ROUGE_L"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), {"a": 1}, True])
+def test_a_metric_without_a_number_is_left_out(value: object) -> None:
+    content = lmms_content({"qa": {"odd,none": value, "acc,none": 0.5}}, {"qa": {"acc": True}})
+    results = read(content)
+    assert [score.metric for score in results.scores] == ["acc"]
+    (line,) = results.left_out
+    assert line.startswith("results.qa.odd,none: must be a finite number")
 
 
 def changed(**parts: Any) -> dict[str, Any]:

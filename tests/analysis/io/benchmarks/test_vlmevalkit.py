@@ -43,6 +43,10 @@ MMVET = table(
     {"Category": "rec", "tot": 2, "acc": 100.0},
     {"Category": "Overall", "tot": 4, "acc": 67.5},
 )
+MATHVISION = table(
+    {"Subject": "Overall", "tot": 8, "prefetch": 1, "hit": 3, "prefetch_rate": 12.5, "acc": 37.5},
+    {"Subject": "algebra", "tot": 4, "prefetch": 0, "hit": 1, "prefetch_rate": 0.0, "acc": 25.0},
+)
 
 
 @pytest.mark.parametrize(
@@ -52,13 +56,13 @@ MMVET = table(
             table({"split": "none", "Overall": 2 / 3, "AR": 0.5, "CP": 1.0}),
             "SEEDBench_IMG",
             "acc.csv",
-            {"accuracy": (2 / 3, "share")},
+            {"accuracy": (2 / 3, "fraction")},
         ),
         (
             table({"Overall": 58.2, "Book": 40.0}),
             "OCRVQA_TESTCORE",
             "acc.csv",
-            {"accuracy": (58.2, "share")},
+            {"accuracy": (58.2, "percent")},
         ),
         (
             table({"Average": 0.75, "Overall": 0.5}),
@@ -118,19 +122,21 @@ MMVET = table(
             "acc.csv",
             {"accuracy@0.5": (65.0, "percent"), "iou": (0.55, "fraction")},
         ),
-        (MMVET, "MMVet_gpt-4-turbo", "score.csv", {"accuracy": (67.5, "share")}),
+        (MMVET, "MMVet_gpt-4-turbo", "score.csv", {"accuracy": (67.5, "percent")}),
         (
             json.dumps({"KO": 12.5, "AR": 10.0, "Average": 11.0}).encode(),
             "MTVQA_TEST",
             "acc.json",
-            {"accuracy": (11.0, "share")},
+            {"accuracy": (11.0, "percent")},
         ),
         (
             json.dumps([{"split": "none", "Overall": 0.5}]).encode(),  # EVAL_FORMAT=json
             "AI2D_TEST",
             "acc.json",
-            {"accuracy": (0.5, "share")},
+            {"accuracy": (0.5, "fraction")},
         ),
+        (MATHVISION, "MathVision_gpt-4o", "score.csv", {"accuracy": (37.5, "percent")}),
+        (table({"Overall": 0.4}), "Another", "acc.csv", {"accuracy": (0.4, "share")}),
     ],
 )
 def test_overall_scores_of_each_form(
@@ -151,8 +157,8 @@ def test_splits_without_an_overall_score_are_tasks() -> None:
     )
     results = read(data, "MMMU_DEV_VAL")
     assert values(results) == {
-        ("MMMU_DEV_VAL dev", "accuracy"): (0.5, "share"),
-        ("MMMU_DEV_VAL validation", "accuracy"): (1.0, "share"),
+        ("MMMU_DEV_VAL dev", "accuracy"): (0.5, "fraction"),
+        ("MMMU_DEV_VAL validation", "accuracy"): (1.0, "fraction"),
     }
     assert [s.split for s in results.scores] == ["dev", "validation"]
     assert {s.benchmark for s in results.scores} == {"MMMU_DEV_VAL"}
@@ -183,6 +189,7 @@ def test_counts_of_samples_are_kept() -> None:
         (table({"split": "test", "Overall": "many"}), ["Overall", "many"]),
         (table({"subject": "a", "Avg": 0.5}), ["subject, Avg", "Overall", "CIDEr"]),
         (table({"Overall": 0.5}, {"Overall": 0.6}), ["one row"]),
+        (table({"Topic": "a", "acc": 1}, {"Topic": "b", "acc": 2}), ["one row", "Topic, acc"]),
         (table({"split": "a", "Overall": 1}, {"split": "a", "Overall": 0}), ["split", "a, a"]),
         (table({"Category": "a", "acc": 1}, {"Category": "b", "acc": 0}), ["Category", "a, b"]),
     ],
@@ -202,6 +209,14 @@ def test_json_that_is_none_is_said(text: str) -> None:
 def test_scores_that_are_no_numbers_are_refused(value: str) -> None:
     with pytest.raises(ResultsError, match="Overall: must be a finite number"):
         read(f'{{"Overall": {value}}}'.encode(), "MMStar", "acc.json")
+
+
+def test_a_metric_without_a_number_is_left_out() -> None:
+    data = table({"split": "Overall", "Overall": 40.0, "acc": 25.0, "precision": "", "recall": 5})
+    results = read(data, "POPE", "score.csv")
+    assert [score.metric for score in results.scores] == ["f1", "accuracy", "recall"]
+    (line,) = results.left_out
+    assert line.startswith("POPE precision: must be a finite number")
 
 
 def test_the_models_name_must_be_known() -> None:
