@@ -220,7 +220,10 @@ def _path(results: str, source: str, place: str) -> str:
         AnalysisError: a local path in a table that others may have made, elsewhere.
     """
     is_remote = "://" in source and not source.startswith(_LOCAL)
-    is_local = any(name in results for name in _LOCAL) or results.startswith("/")
+    first, *inner = results.split("::")  # a chain, such as an archive's and its own place
+    is_local = any(part.startswith(("/", *_LOCAL)) for part in (first, *inner)) or any(
+        "://" not in part for part in inner
+    )
     if is_remote and is_local:
         raise AnalysisError(f"{place}: results {results!r}: a local path, of a table that is not")
     return results if "://" in results else posixpath.join(posixpath.dirname(source), results)

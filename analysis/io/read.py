@@ -110,8 +110,10 @@ def _read(path_or_uri: str, directions: Directions) -> Sweep:
     try:
         fs, path = fsspec.core.url_to_fs(path_or_uri)
         is_there = fs.exists(path)
-    except Exception as error:  # unknown protocol, no package for it, no access: each has its kind
+    except (ValueError, ImportError, OSError) as error:  # no such protocol, no access
         raise AnalysisError(f"{path_or_uri}: {error}") from None
+    except Exception as error:  # stores have kinds of their own
+        raise AnalysisError(f"{path_or_uri}: {error!r}") from None
     if not is_there:
         raise AnalysisError(f"{path_or_uri}: no such file or directory")
     if not fs.isdir(path):

@@ -71,8 +71,10 @@ def _store(place: str) -> Iterator[None]:
         yield
     except ResultsError:
         raise
-    except Exception as error:  # no such protocol, no access, no such repository
+    except (ValueError, ImportError, OSError) as error:  # no such protocol, no access
         raise ResultsError(f"{place}: {error}") from None
+    except Exception as error:  # stores have kinds of their own
+        raise ResultsError(f"{place}: {error!r}") from None
 
 
 def _bytes(fs: Any, file: str) -> bytes | None:

@@ -318,7 +318,8 @@ def test_the_first_scenario_is_the_anchor_where_none_is(tmp_path: Path) -> None:
 def test_a_remote_table_names_no_local_file(tmp_path: Path) -> None:
     lmms_point(tmp_path / "m", 50)
     fs = fsspec.filesystem("memory")
-    for results in (tmp_path / "m", f"file://{tmp_path}/m"):
+    uris = [f"{before}{tmp_path}/m" for before in ("file://", "simplecache::file://", "zip://x::")]
+    for results in (tmp_path / "m", *uris):
         fs.pipe_file("/rates.csv", f"results,codec,bpp\n{results},c,0.1\n".encode())
         with pytest.raises(AnalysisError, match=naming("row 1", tmp_path / "m", "local")):
             read_sweep("memory://rates.csv")

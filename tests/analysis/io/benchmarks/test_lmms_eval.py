@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -215,6 +216,13 @@ def test_parts_of_another_form_say_nothing(part: str, value: object) -> None:
 def test_damaged_samples_are_said(data: bytes, words: list[str]) -> None:
     with pytest.raises(ResultsError, match=naming(*words)):
         read(CONTENT, {"pope": data}.get)
+
+
+@pytest.mark.parametrize("depth", [500, 900, 5_000, 20_000, 10**6])
+def test_nested_targets_are_digested_or_said(depth: int) -> None:
+    line = b'{"doc_id": 1, "target": ' + b"[" * depth + b"]" * depth + b"}"
+    with contextlib.suppress(ResultsError):
+        assert all(score.targets for score in read(CONTENT, {"pope": line}.get).scores[:1])
 
 
 @pytest.mark.parametrize("value", ["yes", None, [1], {"score": "1"}, {}])
