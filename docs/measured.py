@@ -445,9 +445,9 @@ def _recovered(assembled: Assembled, scenario: str) -> str:
         for row in rows
     )
     return (
-        f"At these rates the mean accuracy of `reconstruction` is {lost} below that without compression; "
-        f"that of `{scenario}`, from the same bits, minus `reconstruction`'s is {recovered}, each "
-        "tested for itself."
+        f"At these rates the mean accuracy of `reconstruction` is {lost} below that without "
+        f"compression; that of `{scenario}`, from the same bits, minus `reconstruction`'s is "
+        f"{recovered}, each tested for itself."
     )
 
 
