@@ -57,11 +57,11 @@ def gaps(assembled: Assembled, anchor: str | None = None) -> pd.DataFrame:
     Raises:
         AnalysisError: no curve of that scenario.
     """
-    own = replace(assembled.sweep, compared_with="").anchor
+    with_own_anchor = replace(assembled, sweep=replace(assembled.sweep, compared_with=""))
     measured = _Measured(assembled)
     rows = [
         row
-        for compared in against_anchors(assembled, own if anchor is None else anchor)
+        for compared in against_anchors(with_own_anchor, anchor)
         if compared.pair is not None
         for row in _rows(measured, compared)
     ]

@@ -227,6 +227,10 @@ def test_what_curves_are_compared_with_changes_no_gap() -> None:
     pd.testing.assert_frame_equal(chosen, gaps(assemble(sweep, 10)))
 
 
+def test_without_an_anchor_there_is_no_number() -> None:
+    assert gaps(assemble(drawn(d1=(RATES, BETTER)), 10))["rate"].isna().all()
+
+
 def test_samples_that_are_not_the_points_say_so() -> None:
     sweep = answered(np.random.default_rng(3), 50)
     wrong = sweep.points.assign(value=sweep.points["value"] * 0.9)
