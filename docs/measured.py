@@ -18,7 +18,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pandas as pd
 from PIL import Image
@@ -273,6 +273,12 @@ def gallery() -> str:
     return "\n\n".join(shown.text() for shown in GALLERY)
 
 
+def _accuracy(row: Any, name: str, sign: bool = False) -> str:
+    """An accuracy of a row, or a difference of two, with its interval, in hundredths."""
+    ends = getattr(row, f"{name}_low"), getattr(row, f"{name}_high")
+    return with_interval(getattr(row, name), *ends, sign=sign, digits=2, unit="")
+
+
 def _variants(frame: pd.DataFrame) -> str:
     """What variants change, in Markdown: a row per scenario and variant."""
     several = frame["scenario"].nunique() > 1
@@ -282,10 +288,8 @@ def _variants(frame: pd.DataFrame) -> str:
         name = f"`{row.scenario}`" if several or not row.variant else ""
         cells = [
             f"{name} {row.variant}".strip(),
-            with_interval(row.accuracy, row.accuracy_low, row.accuracy_high, digits=2, unit=""),
-            with_interval(
-                row.gained, row.gained_low, row.gained_high, sign=True, digits=2, unit=""
-            ),
+            _accuracy(row, "accuracy"),
+            _accuracy(row, "gained", sign=True),
             with_interval(row.bd_rate, row.bd_rate_low, row.bd_rate_high, sign=True),
             "" if math.isnan(row.psnr) else f"{row.psnr:.1f} dB",
         ]
@@ -316,14 +320,9 @@ def _lost(found: pd.DataFrame) -> str:
     lines = ["| receiver | bpp | lost | recovered | left |", "|---" * 5 + "|"]
     for row in rows_of(main_gaps(found)):
         cells = [
-            with_interval(row.lost, row.lost_low, row.lost_high, digits=2, unit=""),
-            with_interval(
-                *(row.recovered, row.recovered_low, row.recovered_high),
-                sign=True,
-                digits=2,
-                unit="",
-            ),
-            with_interval(row.left, row.left_low, row.left_high, digits=2, unit=""),
+            _accuracy(row, "lost"),
+            _accuracy(row, "recovered", sign=True),
+            _accuracy(row, "left"),
         ]
         lines.append(f"| `{row.scenario}` | {row.rate:.3f} | {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -418,10 +417,7 @@ def _differences(assembled: Assembled, one: str, other: str) -> str:
         frame[(frame["scenario"] == one) & (frame["task"] == MEAN)]
         for frame in (gains(assembled, anchor=other), significance(assembled, anchor=other))
     )
-    numbers = [
-        with_interval(row.gained, row.gained_low, row.gained_high, sign=True, digits=2, unit="")
-        for row in rows_of(gained)
-    ]
+    numbers = [_accuracy(row, "gained", sign=True) for row in rows_of(gained)]
     found = int((tested["p_corrected"] < 0.05).sum())
     which = f"{found} of these" if found else "none of these"
     crossing = ""
@@ -438,12 +434,7 @@ def _recovered(assembled: Assembled, scenario: str) -> str:
     found = main_gaps(gaps(assembled))
     rows = list(rows_of(found[found["scenario"] == scenario]))
     lost = ", ".join(f"{row.lost:.2f}" for row in rows)
-    recovered = ", ".join(
-        with_interval(
-            *(row.recovered, row.recovered_low, row.recovered_high), sign=True, digits=2, unit=""
-        )
-        for row in rows
-    )
+    recovered = ", ".join(_accuracy(row, "recovered", sign=True) for row in rows)
     return (
         f"At these rates the mean accuracy of `reconstruction` is {lost} below that without "
         f"compression; that of `{scenario}`, from the same bits, minus `reconstruction`'s is "

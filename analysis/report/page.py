@@ -94,7 +94,7 @@ def page(
     count = itertools.count()
     return _template().render(
         **_facts(assembled),
-        **_tables(assembled, comparison, correlations),
+        **_tables(assembled, comparison, correlations, found_gaps),
         lead=sentences[0],
         sentence=sentences[1],
         figures={
@@ -107,7 +107,6 @@ def page(
         shared=shared,
         numbers=numbers,
         gallery=gallery(assembled),
-        gaps=list(rows_of(main_gaps(found_gaps))),
         tracking_uri=tracking,
         mlflow=data["mlflow"],
         needs_ui=not (mlflow_ui or server) and any(row["run_id"] for row in points),
@@ -182,7 +181,10 @@ def _facts(assembled: Assembled) -> dict[str, Any]:
 
 
 def _tables(
-    assembled: Assembled, comparison: pd.DataFrame, correlations: pd.DataFrame
+    assembled: Assembled,
+    comparison: pd.DataFrame,
+    correlations: pd.DataFrame,
+    found_gaps: pd.DataFrame,
 ) -> dict[str, Any]:
     """Sentences and tables of the comparison, and what writes their numbers."""
     variants = ablation(assembled, comparison)
@@ -193,6 +195,7 @@ def _tables(
         "table": comparison_groups(assembled.sweep, comparison),
         "trainings": trainings,
         "unfinished": {row["owner"] for row in trainings if row["unfinished"]},
+        "gaps": list(rows_of(main_gaps(found_gaps))),
         "surrogate": list(rows_of(correlations)),
         "surrogate_sentence": surrogate_sentence(correlations),
         "several": lambda rows, name: len({getattr(row, name) for row in rows}) > 1,

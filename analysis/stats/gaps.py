@@ -144,21 +144,21 @@ def _rows(measured: _Measured, compared: AnchorComparison) -> Iterator[dict[str,
         return
     bound = measured.bound(mllm, parts)
     for anchor_keys, keys in same:
-        base, own = (measured.values(mllm, parts, k) for k in (anchor_keys, keys))
+        of_anchor, of_curve = (measured.values(mllm, parts, k) for k in (anchor_keys, keys))
         why = measured.why_no_interval(mllm, parts)
-        found = {
-            "lost": _difference(bound, base, why),
-            "recovered": _difference(own, base, why),
-            "left": _difference(bound, own, why),
+        estimates = {
+            "lost": _difference(bound, of_anchor, why),
+            "recovered": _difference(of_curve, of_anchor, why),
+            "left": _difference(bound, of_curve, why),
         }
-        notes = [compared.note, *(estimate.why for estimate in found.values())]
+        notes = [compared.note, *(estimate.why for estimate in estimates.values())]
         notes.append(about_seeds(curve, anchor))
         yield {
             **about,
             "rate": measured.bpp(mllm, parts, anchor_keys),
-            **{name: estimate.value for name, estimate in found.items()},
-            **{f"{name}_low": estimate.low for name, estimate in found.items()},
-            **{f"{name}_high": estimate.high for name, estimate in found.items()},
+            **{name: estimate.value for name, estimate in estimates.items()},
+            **{f"{name}_low": estimate.low for name, estimate in estimates.items()},
+            **{f"{name}_high": estimate.high for name, estimate in estimates.items()},
             "note": "; ".join(dict.fromkeys(filter(None, notes))),
         }
 
